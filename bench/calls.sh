@@ -1,6 +1,7 @@
 #!/bin/sh
-# System calls per operation, counted with `strace -c`: each server once with N operations and once with 2 N, and the
-# difference divided by N, so that start-up does not count. Usage: ./calls.sh [echo|udp|churn] [N] [CONNECTIONS]
+# System calls per operation, counted with `strace -c`. Each server runs once with N operations and
+# once with 2 N; the difference divided by N leaves out the start.
+# Usage: ./calls.sh [echo|udp|churn] [N] [CONNECTIONS]
 set -eu
 what=${1:-echo}
 n=${2:-2000}
@@ -9,11 +10,12 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 service=tcp
 [ "$what" = udp ] && service=udp
-echo "| peer | system calls per operation ($what) |"
+echo "| library | system calls per operation ($what) |"
 echo "|---|---|"
-for peer in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
+for library in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
     for times in 1 2; do
-        strace -f -c -U name,calls -o "$work/calls.$times" "$bench" serve "$peer" $service >"$work/port" 2>/dev/null &
+        strace -f -c -U name,calls -o "$work/calls.$times" \
+            "$bench" serve "$library" $service >"$work/port" 2>/dev/null &
         tracer=$!
         until [ -s "$work/port" ]; do :; done
         port=$(cat "$work/port")
@@ -25,8 +27,10 @@ for peer in "raw epoll" kodiak mio polling calloop tokio libuv libevent; do
         wait $tracer || true
         rm "$work/port"
     done
-    awk -v n="$n" -v peer="$peer" '
-        $2 ~ /^[0-9]+$/ && $1 != "total" { if (NR == FNR) once[$1] = $2; else { d = ($2 - once[$1]) / n
+    awk -v n="$n" -v library="$library" '
+        $2 ~ /^[0-9]+$/ && $1 != "total" { if (NR == FNR) once[$1] = $2; else {
+            d = ($2 - once[$1]) / n
             if (d >= 0.005) { sum += d; text = text sprintf(" %s %.2f,", $1, d) } } }
-        END { sub(/,$/, "", text); printf "| %s | %.2f:%s |\n", peer, sum, text }' "$work/calls.1" "$work/calls.2"
+        END { sub(/,$/, "", text); printf "| %s | %.2f:%s |\n", library, sum, text }
+    ' "$work/calls.1" "$work/calls.2"
 done

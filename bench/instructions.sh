@@ -1,8 +1,10 @@
 #!/bin/sh
-# Instructions per operation in user space, counted with callgrind: each once with N operations and once with 2 N, and the
-# difference divided by N. Usage: [PEERS="raw+epoll kodiak"] ./instructions.sh [echo|udp|churn|wake|event] [N] [CONNECTIONS]
-# (Under valgrind the clock is a system call, so that a reading counts some 40 instructions less than it takes, and a valgrind that does
-# not know `epoll_pwait2` has kodiak fall back to `epoll_wait` where it waits with a deadline; none of these workloads does.)
+# Instructions per operation in user space, counted with callgrind. Each library runs once with N
+# operations and once with 2 N; the difference is divided by N.
+# Usage: [ONLY="raw+epoll kodiak"] ./instructions.sh [echo|udp|churn|wake|event] [N] [CONNECTIONS]
+# Under valgrind the clock is a system call, so a reading counts about 40 instructions too few. An
+# older valgrind lacks `epoll_pwait2`; then kodiak would use `epoll_wait` for waits with a deadline,
+# of which these workloads have none.
 set -eu
 what=${1:-echo}
 n=${2:-5000}
@@ -12,19 +14,21 @@ trap 'rm -rf "$work"' EXIT
 service=tcp
 [ "$what" = udp ] && service=udp
 count() {
-    valgrind --tool=callgrind --callgrind-out-file="$work/out" "$bench" "$@" >"$work/port" 2>"$work/log"
+    valgrind --tool=callgrind --callgrind-out-file="$work/out" "$bench" "$@" \
+        >"$work/port" 2>"$work/log"
 }
-echo "| peer | instructions per operation ($what) |"
+echo "| library | instructions per operation ($what) |"
 echo "|---|---|"
-[ "$what" = udp ] && skipped="raw with duties"
-for peer in ${PEERS:-raw+epoll raw+with+duties kodiak mio polling calloop tokio libuv libevent}; do
-    peer=$(echo "$peer" | tr + ' ')
-    [ "$peer" = "${skipped:-}" ] && continue
+[ "$what" = udp ] && skipped="raw with features"
+all="raw+epoll raw+with+features kodiak mio polling calloop tokio libuv libevent"
+for library in ${ONLY:-$all}; do
+    library=$(echo "$library" | tr + ' ')
+    [ "$library" = "${skipped:-}" ] && continue
     for times in 1 2; do
         case $what in
-        wake | event) count turns "$peer" "$what" $((n * times)) ;;
+        wake | event) count turns "$library" "$what" $((n * times)) ;;
         *)
-            count serve "$peer" $service &
+            count serve "$library" $service &
             counter=$!
             until [ -s "$work/port" ]; do :; done
             port=$(cat "$work/port")
@@ -39,5 +43,5 @@ for peer in ${PEERS:-raw+epoll raw+with+duties kodiak mio polling calloop tokio 
         rm -f "$work/port"
         awk '/Collected/ { print $NF }' "$work/log" >"$work/collected.$times"
     done
-    echo "| $peer | $((($(cat "$work/collected.2") - $(cat "$work/collected.1")) / n)) |"
+    echo "| $library | $((($(cat "$work/collected.2") - $(cat "$work/collected.1")) / n)) |"
 done

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Timers: every measurement in a process of its own (`kodiak-bench timed`), peers in turn, another one first in each round.
+"""Measures timer structures, every measurement in a process of its own (`kodiak-bench timer`).
 
-timers.py MIXES COUNTS ROUNDS [PEERS], each a list with commas; prints a row of medians (lowest - highest) in ns for each mix and count, and
-for cancel-insert and fire-rearm one of the longest call in us. Short pieces, so that one can be taken whenever the machine is quiet.
+timers.py MIXES COUNTS ROUNDS [STRUCTURES], each but ROUNDS a list with commas. The structures run
+in turn, and another one is first in each round. Prints for each mix and count a row of medians
+(lowest - highest) in ns; for cancel-insert and fire-rearm also a row of the longest call in us.
 """
 import statistics
 import subprocess
@@ -10,12 +11,18 @@ import sys
 from pathlib import Path
 
 PROGRAM = Path(__file__).parent / "target/release/kodiak-bench"
-PEERS = ["kodiak", "lazy BinaryHeap", "4-ary heap", "BTreeMap", "DelayQueue", "quad wheel", "nexus-timer"]
+STRUCTURES = [
+    "kodiak", "lazy BinaryHeap", "4-ary heap", "BTreeMap", "DelayQueue", "quad wheel",
+    "nexus-timer",
+]  # fmt: skip
 
 
-def measure(peer, mix, count):
-    words = subprocess.run([PROGRAM, "timed", peer, mix, count], capture_output=True, text=True, check=True).stdout.split()
+def measure(structure, mix, count):
+    """Nanoseconds for each operation, and the longest call in microseconds or None."""
+    command = [PROGRAM, "timer", structure, mix, count]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     # "12.3 ns", and for some "…, the longest call 45.6 µs, …"
+    words = output.split()
     return float(words[0]), float(words[5]) if len(words) > 5 else None
 
 
@@ -26,21 +33,26 @@ def cell(values):
     return f"{short(statistics.median(values))} ({short(min(values))}–{short(max(values))})"
 
 
-def main(mixes, counts, rounds, peers=",".join(PEERS)):
-    peers = peers.split(",")
-    print(f"| | {' | '.join(peers)} |", flush=True)
+def print_row(name, cells):
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def main(mixes, counts, rounds, structures=",".join(STRUCTURES)):
+    structures = structures.split(",")
+    print_row("", structures)
     for mix in mixes.split(","):
         for count in counts.split(","):
-            nanos, longest = {peer: [] for peer in peers}, {peer: [] for peer in peers}
+            nanos = {structure: [] for structure in structures}
+            longest = {structure: [] for structure in structures}
             for round in range(int(rounds)):
-                for place in range(len(peers)):
-                    peer = peers[(place + round) % len(peers)]
-                    taken, call = measure(peer, mix, count)
-                    nanos[peer].append(taken)
-                    longest[peer].append(call)
-            print(f"| {mix}, {count} | {' | '.join(cell(nanos[peer]) for peer in peers)} |", flush=True)
-            if None not in longest[peers[0]]:
-                print(f"| {mix}, the longest call, {count} | {' | '.join(cell(longest[peer]) for peer in peers)} |", flush=True)
+                for position in range(len(structures)):
+                    structure = structures[(position + round) % len(structures)]
+                    each, call = measure(structure, mix, count)
+                    nanos[structure].append(each)
+                    longest[structure].append(call)
+            print_row(f"{mix}, {count}", map(cell, nanos.values()))
+            if None not in longest[structures[0]]:
+                print_row(f"{mix}, the longest call, {count}", map(cell, longest.values()))
 
 
 main(*sys.argv[1:])

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Three nodes on loopback, all three systems with the same durability: kodiak's `raft`, etcd, and a single Redis that
-syncs every write (`appendfsync always`). One run, alternating, median and spread.
+"""Compares kodiak's `raft`, etcd, and Redis on loopback, with the same durability.
+
+raft and etcd have three nodes; Redis is a single server that syncs every write (`appendfsync
+always`). The systems run in turn. The result is the median and the spread.
 
     cargo build --release --bin raft
     bench/cluster/compare.py --raft target/release/raft [--rounds 3] [--failovers 10] [--quick]
 
-Needs etcd, etcdctl, redis-server, redis-benchmark and redis-cli (Debian: etcd-server etcd-client redis-server redis-tools).
-What is missing is skipped with a line that says so.
+Needs redis-benchmark and redis-cli, and etcd, etcdctl and redis-server for the comparison (Debian:
+etcd-server etcd-client redis-server redis-tools). A system that is not installed is skipped.
 """
 
 import argparse
@@ -34,7 +36,7 @@ def free_ports(count):
 
 
 class Cluster:
-    """Processes in a folder, killed at the end."""
+    """Processes with a folder; `stop` kills them."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -42,7 +44,9 @@ class Cluster:
 
     def spawn(self, name, command):
         log = open(os.path.join(self.folder, f"{name}.log"), "ab")
-        self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.processes[name] = subprocess.Popen(
+            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
 
     def kill(self, name):
         process = self.processes.pop(name)
@@ -65,15 +69,17 @@ class Kodiak(Cluster):
             self.start(node)
 
     def start(self, node):
-        command = [self.raft, "serve", "--id", str(node), "--data", os.path.join(self.folder, str(node))]
-        command += ["--raft", f"127.0.0.1:{self.peer_ports[node]}", "--client", f"127.0.0.1:{self.client_ports[node]}"]
+        data = os.path.join(self.folder, str(node))
+        command = [self.raft, "serve", "--id", str(node), "--data", data]
+        command += ["--raft", f"127.0.0.1:{self.peer_ports[node]}"]
+        command += ["--client", f"127.0.0.1:{self.client_ports[node]}"]
         for peer, port in self.peer_ports.items():
             if peer != node:
                 command += ["--peer", f"{peer}=127.0.0.1:{port}"]
         self.spawn(node, command)
 
     def leader(self):
-        """Whom a node calls its leader; a write first, which waits until there is one."""
+        """The leader's id. Writes first, because a write waits until there is a leader."""
         while True:
             for node in self.processes:
                 if self.put(node):
@@ -95,30 +101,38 @@ class Etcd(Cluster):
         ports = free_ports(6)
         self.peer_ports = dict(zip((1, 2, 3), ports))
         self.client_ports = dict(zip((1, 2, 3), ports[3:]))
-        self.members = ",".join(f"n{node}=http://127.0.0.1:{port}" for node, port in self.peer_ports.items())
+        self.members = ",".join(
+            f"n{node}=http://127.0.0.1:{port}" for node, port in self.peer_ports.items()
+        )
         for node in (1, 2, 3):
             self.start(node, "new")
 
     def start(self, node, state):
-        peer, client = f"http://127.0.0.1:{self.peer_ports[node]}", f"http://127.0.0.1:{self.client_ports[node]}"
+        peer = f"http://127.0.0.1:{self.peer_ports[node]}"
+        client = f"http://127.0.0.1:{self.client_ports[node]}"
         self.spawn(node, [
-            "etcd", "--name", f"n{node}", "--data-dir", os.path.join(self.folder, str(node)), "--log-level", "error",
-            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--listen-client-urls", client,
-            "--advertise-client-urls", client, "--initial-cluster", self.members, "--initial-cluster-state", state,
+            "etcd", "--name", f"n{node}", "--data-dir", os.path.join(self.folder, str(node)),
+            "--log-level", "error",
+            "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+            "--listen-client-urls", client, "--advertise-client-urls", client,
+            "--initial-cluster", self.members, "--initial-cluster-state", state,
         ])  # fmt: skip
 
+    def endpoint(self, node):
+        return f"127.0.0.1:{self.client_ports[node]}"
+
     def endpoints(self):
-        return ",".join(f"127.0.0.1:{self.client_ports[node]}" for node in self.processes)
+        return ",".join(map(self.endpoint, self.processes))
 
     def leader(self):
         while True:
             for node in self.processes:
-                output = etcdctl("endpoint", "status", endpoints=f"127.0.0.1:{self.client_ports[node]}")
+                output = etcdctl("endpoint", "status", endpoints=self.endpoint(node))
                 if ", true, " in output:
                     return node
 
     def put(self, node):
-        return etcdctl("put", "key", "value", endpoints=f"127.0.0.1:{self.client_ports[node]}").strip() == "OK"
+        return etcdctl("put", "key", "value", endpoints=self.endpoint(node)).strip() == "OK"
 
 
 class Redis(Cluster):
@@ -126,8 +140,8 @@ class Redis(Cluster):
         super().__init__(folder)
         (self.tcp_port,) = free_ports(1)
         self.spawn("redis", [
-            "redis-server", "--port", str(self.tcp_port), "--dir", folder, "--save", "", "--appendonly", "yes",
-            "--appendfsync", "always",
+            "redis-server", "--port", str(self.tcp_port), "--dir", folder, "--save", "",
+            "--appendonly", "yes", "--appendfsync", "always",
         ])  # fmt: skip
         while redis_cli(self.tcp_port, "PING").strip() != "PONG":
             pass
@@ -137,8 +151,8 @@ class Redis(Cluster):
 
 
 def redis_cli(port, *arguments):
-    run = subprocess.run(["redis-cli", "-p", str(port), *arguments], capture_output=True, text=True, timeout=30)
-    return run.stdout
+    command = ["redis-cli", "-p", str(port), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout
 
 
 def etcdctl(*arguments, endpoints, timeout="2s"):
@@ -148,14 +162,15 @@ def etcdctl(*arguments, endpoints, timeout="2s"):
 
 
 def redis_benchmark(port, requests, clients, pipeline, operation):
-    command = ["redis-benchmark", "-p", str(port), "-t", operation, "-n", str(requests), "-c", str(clients)]
-    command += ["-d", str(VALUE_BYTES), "-P", str(pipeline), "-r", "100000", "-q"]
+    command = ["redis-benchmark", "-p", str(port), "-t", operation, "-n", str(requests)]
+    command += ["-c", str(clients), "-d", str(VALUE_BYTES), "-P", str(pipeline)]
+    command += ["-r", "100000", "-q"]
     output = subprocess.run(command, capture_output=True, text=True).stdout
     return float(re.findall(r"([\d.]+) requests per second", output)[-1])
 
 
 def etcd_check_perf(cluster):
-    """Writes a second of `etcdctl check perf --load=l`: 500 clients, 1 KiB values, one minute."""
+    """Writes per second by `etcdctl check perf --load=l`: 500 clients, 1 KiB values, a minute."""
     environment = dict(os.environ, ETCDCTL_API="3")
     command = ["etcdctl", "--endpoints", cluster.endpoints(), "check", "perf", "--load=l"]
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -164,7 +179,7 @@ def etcd_check_perf(cluster):
 
 
 def failover_ms(cluster):
-    """From SIGKILL of the leader to the first write that another node acknowledges."""
+    """The time from SIGKILL of the leader to the first write that another node acknowledges."""
     leader = cluster.leader()
     cluster.kill(leader)
     killed = time.monotonic()
@@ -181,19 +196,25 @@ def failover_ms(cluster):
 def show(name, unit, figures):
     figures = [figure for figure in figures if figure is not None]
     if figures:
-        middle = statistics.median(figures)
-        print(f"| {name} | {middle:,.0f} {unit} | {min(figures):,.0f} to {max(figures):,.0f} | {len(figures)} |", flush=True)
+        median, low, high = statistics.median(figures), min(figures), max(figures)
+        print(
+            f"| {name} | {median:,.0f} {unit} | {low:,.0f} to {high:,.0f} | {len(figures)} |",
+            flush=True,
+        )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--raft", default="target/release/raft")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--failovers", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the requests, and no minute of etcdctl check perf")
+    quick_help = "a tenth of the requests, and no etcdctl check perf, which takes a minute"
+    parser.add_argument("--quick", action="store_true", help=quick_help)
     arguments = parser.parse_args()
     if not os.access(arguments.raft, os.X_OK):
-        sys.exit(f"there is no {arguments.raft}: cargo build --release --bin raft")
+        sys.exit(f"{arguments.raft} is missing; build it: cargo build --release --bin raft")
     has_etcd = bool(shutil.which("etcd") and shutil.which("etcdctl"))
     has_redis = bool(shutil.which("redis-server"))
     if not has_etcd:
@@ -209,9 +230,10 @@ def main():
         ("SET, 1 client", 5_000 // scale, 1, 1, "set"),
         ("GET, 50 clients", 200_000 // scale, 50, 1, "get"),
     ]
+    raft = os.path.abspath(arguments.raft)
     figures = {}
 
-    def note(name, unit, figure):
+    def record(name, unit, figure):
         figures.setdefault((name, unit), []).append(figure)
 
     for _ in range(arguments.rounds):
@@ -221,23 +243,27 @@ def main():
                     if has_etcd and not arguments.quick:
                         cluster = Etcd(folder)
                         cluster.leader()
-                        note(f"etcd: check perf l, {CLIENTS} clients", "writes/s", etcd_check_perf(cluster))
+                        rate = etcd_check_perf(cluster)
+                        record(f"etcd: check perf l, {CLIENTS} clients", "writes/s", rate)
                         cluster.stop()
                     continue
                 if system == "redis" and not has_redis:
                     continue
-                cluster = Kodiak(folder, os.path.abspath(arguments.raft)) if system == "kodiak" else Redis(folder)
+                cluster = Kodiak(folder, raft) if system == "kodiak" else Redis(folder)
                 for name, *workload in workloads:
-                    note(f"{system}: {name}", "requests/s", redis_benchmark(cluster.port(), *workload))
+                    rate = redis_benchmark(cluster.port(), *workload)
+                    record(f"{system}: {name}", "requests/s", rate)
                 cluster.stop()
 
-    with tempfile.TemporaryDirectory() as kodiak_folder, tempfile.TemporaryDirectory() as etcd_folder:
-        clusters = {"kodiak": Kodiak(kodiak_folder, os.path.abspath(arguments.raft))}
+    folder = tempfile.TemporaryDirectory
+    with folder() as kodiak_folder, folder() as etcd_folder:
+        clusters = {"kodiak": Kodiak(kodiak_folder, raft)}
         if has_etcd:
             clusters["etcd"] = Etcd(etcd_folder)
         for _ in range(arguments.failovers):
             for name, cluster in clusters.items():
-                note(f"{name}: kill -9 of the leader to the first write", "ms", failover_ms(cluster))
+                what = f"{name}: kill -9 of the leader to the first write"
+                record(what, "ms", failover_ms(cluster))
         for cluster in clusters.values():
             cluster.stop()
 

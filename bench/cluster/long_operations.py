@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""How much do long operations of the store hold up the loop that sends heartbeats? One node with many keys; while an
-operation is under way, another connection sends PING, one after the other without a pause, and for each PING the
-processor time is taken that the loop's thread has used until the reply. The largest is what a heartbeat could have
-waited for the loop itself; what a busy machine adds is left out.
+"""Measures how long operations of the store delay the loop that sends heartbeats.
+
+There is one node with many keys. During an operation another connection sends PINGs without a
+pause. For each PING the processor time is measured that the loop's thread uses until the reply.
+The longest is how long a heartbeat could have waited for the loop, without the delays of a busy
+machine.
 
     bench/cluster/long_operations.py --raft target/release/raft [--keys 5000000]
 
@@ -24,8 +26,10 @@ from compare import free_ports
 
 
 def command(*words):
+    """A command as RESP, an array of bulk strings."""
     words = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    bulk_strings = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+    return b"*%d\r\n" % len(words) + b"".join(bulk_strings)
 
 
 class Node:
@@ -52,11 +56,12 @@ class Node:
 
     def loop_ns(self):
         """Processor time of the loop, which runs on the main thread."""
-        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat", encoding="ascii") as stat:
+        pid = self.process.pid
+        with open(f"/proc/{pid}/task/{pid}/schedstat", encoding="ascii") as stat:
             return int(stat.read().split()[0])
 
     def ask(self, *words):
-        """The reply to one command, once the node has a state to answer from."""
+        """The reply to one command, once the node is able to answer."""
         with self.connect() as stream:
             while True:
                 stream.sendall(command(*words))
@@ -70,7 +75,7 @@ class Node:
 
 
 class Pinger(threading.Thread):
-    """Sends PING until it is stopped, and keeps what each cost the loop."""
+    """Sends PINGs until it is stopped, and records the loop's processor time for each."""
 
     def __init__(self, node):
         super().__init__()
@@ -78,8 +83,7 @@ class Pinger(threading.Thread):
 
     def run(self):
         stream = self.node.connect()
-        # The first reply of a node that has just been started comes when the loop begins: until
-        # then it has opened its log.
+        # A node that has just been started sends its first reply after it has opened its log.
         stream.sendall(command("PING"))
         assert stream.recv(64)
         while not self.stopped:
@@ -99,9 +103,10 @@ class Pinger(threading.Thread):
 
 
 def show(name, node, pinger, seconds):
+    median_ms = statistics.median(pinger.ns) / 1e6
     loop_ms, wait_ms = max(pinger.ns) / 1e6, max(pinger.seconds) * 1e3
     print(
-        f"| {name} | {seconds:.2f} | {len(pinger.ns)} | {statistics.median(pinger.ns) / 1e6:.3f} | **{loop_ms:.2f}** "
+        f"| {name} | {seconds:.2f} | {len(pinger.ns)} | {median_ms:.3f} | **{loop_ms:.2f}** "
         f"| {wait_ms:.1f} | {node.info('longest_machine_call')} |",
         flush=True,
     )
@@ -118,7 +123,7 @@ def during(name, node, action):
 
 
 def fill(node, keys, value):
-    """Writes keys, many in a command and many commands at a time; waits for all replies."""
+    """Writes keys, 100 in a command, with up to 32 commands in flight. Waits for all replies."""
     in_command, in_flight = 100, 32
     with node.connect() as stream:
         outstanding = 0
@@ -140,15 +145,22 @@ def fill(node, keys, value):
         wait(0)
 
 
+def scan(node, steps):
+    for cursor in range(steps):
+        node.ask("SCAN", cursor)
+
+
 def restart(node):
-    """Ends the process as kill -9 does, starts it, and waits until it answers reads."""
+    """Kills the process with SIGKILL and starts it again."""
     node.process.send_signal(signal.SIGKILL)
     node.process.wait()
     node.start()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--raft", default="target/release/raft")
     parser.add_argument("--keys", type=int, default=5_000_000)
     arguments = parser.parse_args()
@@ -156,12 +168,17 @@ def main():
         node = Node(os.path.abspath(arguments.raft), folder)
         try:
             node.ask("SET", "key", "value")
-            print(f"one node, {arguments.keys} keys of 16-byte values; load average {os.getloadavg()}")
-            print("| while | seconds | PINGs | loop, median ms | loop, longest ms | wait, longest ms | longest call |")
+            load = os.getloadavg()
+            print(f"one node, {arguments.keys} keys of 16-byte values; load average {load}")
+            print(
+                "| while | seconds | PINGs | loop, median ms | loop, longest ms "
+                "| wait, longest ms | longest call |"
+            )
             print("|---|---|---|---|---|---|---|")
-            during("keys are written", node, lambda: fill(node, arguments.keys, b"0123456789abcdef"))
+            value = b"0123456789abcdef"
+            during("keys are written", node, lambda: fill(node, arguments.keys, value))
             during("KEYS (refused)", node, lambda: node.ask("KEYS", "*"))
-            during("1000 steps of SCAN", node, lambda: [node.ask("SCAN", cursor) for cursor in range(1000)])
+            during("1000 steps of SCAN", node, lambda: scan(node, 1000))
             during("a snapshot, and writes", node, lambda: fill(node, 600_000, bytes(100)))
             restart(node)
             during("restore and replay", node, lambda: node.ask("DBSIZE"))

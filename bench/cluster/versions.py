@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Two builds of `raft` side by side: is the later one slower? Two clusters of three nodes run on loopback at the same
-time; each load goes to the leader of one, then of the other, many times in turn, and each pair gives one ratio.
+"""Compares two builds of `raft`.
+
+Two clusters of three nodes run on loopback at the same time. Each load goes to the leader of one,
+then of the other, several times in turn, and each pair gives one ratio.
 
     bench/cluster/versions.py --before OLD/raft --after NEW/raft [--pairs 9] [--quick]
 
-Besides requests a second it states the processor time of the three nodes and of the leader alone, and the leader's
-voluntary context switches, each for one request. Those move less than the rate on a machine with other work.
-Needs redis-benchmark and redis-cli (Debian: redis-tools).
+Besides the requests per second it prints the processor time of the three nodes and of the leader
+alone, and the leader's voluntary context switches, each for one request. On a machine with other
+work these vary less than the rate. Needs redis-benchmark and redis-cli (Debian: redis-tools).
 """
 
 import argparse
@@ -46,7 +48,7 @@ def context_switches(pid):
 
 
 def measure(cluster, requests, load):
-    """Requests a second, and what a request costs the nodes."""
+    """Requests per second, and what one request costs the nodes."""
     leader = cluster.leader()
     pids = {node: process.pid for node, process in cluster.processes.items()}
 
@@ -55,18 +57,22 @@ def measure(cluster, requests, load):
         return [sum(used.values()), used[leader], context_switches(pids[leader])]
 
     before = costs()
-    command = ["redis-benchmark", "-p", str(cluster.client_ports[leader]), "-n", str(requests), "-d", str(VALUE_BYTES)]
-    output = subprocess.run([*command, "-r", "10000", "-q", *load], capture_output=True, text=True).stdout
+    command = ["redis-benchmark", "-p", str(cluster.client_ports[leader]), "-n", str(requests)]
+    command += ["-d", str(VALUE_BYTES), "-r", "10000", "-q", *load]
+    output = subprocess.run(command, capture_output=True, text=True).stdout
     rate = float(re.findall(r"([\d.]+) requests per second", output)[-1])
     return [rate] + [(after - start) / requests for start, after in zip(before, costs())]
 
 
 def spread(figures, form):
-    return f"{statistics.median(figures):{form}} ({min(figures):{form}} to {max(figures):{form}})"
+    median, low, high = statistics.median(figures), min(figures), max(figures)
+    return f"{median:{form}} ({low:{form}} to {high:{form}})"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--before", required=True)
     parser.add_argument("--after", required=True)
     parser.add_argument("--pairs", type=int, default=9)
@@ -83,8 +89,14 @@ def main():
 
 
 def compare(clusters, arguments):
-    print(f"values of {VALUE_BYTES} bytes; later build to earlier build, median of {arguments.pairs} pairs (spread)")
-    print("| load | requests/s | processor, all nodes | processor, leader | context switches, leader |")
+    print(
+        f"values of {VALUE_BYTES} bytes; ratio of the new build to the old one, "
+        f"median of {arguments.pairs} pairs (spread)"
+    )
+    print(
+        "| load | requests/s | processor, all nodes | processor, leader "
+        "| context switches, leader |"
+    )
     print("|---|---|---|---|---|")
     for name, requests, load in LOADS:
         requests //= 5 if arguments.quick else 1
@@ -93,7 +105,8 @@ def compare(clusters, arguments):
             order = (0, 1) if pair % 2 == 0 else (1, 0)
             figures = {which: measure(clusters[which], requests, load) for which in order}
             if pair:  # the first one warms up
-                ratios.append([after / max(before, 1e-9) for before, after in zip(figures[0], figures[1])])
+                both = zip(figures[0], figures[1])
+                ratios.append([after / max(before, 1e-9) for before, after in both])
         cells = [spread(column, ".2f") for column in zip(*ratios)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
     print(f"load average at the end: {os.getloadavg()}")

@@ -1,45 +1,63 @@
-//! The channels: what sends and what receives, each with the wait that belongs to it. `bare` ones sleep in the channel's own
-//! blocking receive (nothing else can wake them); the others sleep in a loop that could also serve sockets.
+//! The channels, each with its receiver's way of waiting.
+//!
+//! The `bare` ones sleep in the channel's own blocking receive, so only a message can wake them.
+//! The others sleep in a loop that could also serve sockets.
 
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// How many messages may wait.
+/// How many messages a channel may hold.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bound {
-    Of(usize),
-    None,
+pub(crate) enum Capacity {
+    Bounded(usize),
+    Unbounded,
 }
 
-/// A sender on its thread.
-pub(crate) trait Sending: Send {
-    fn another(&self) -> Box<dyn Sending>;
+/// A channel's sender, on a thread of its own.
+pub(crate) trait MessageSender: Send {
+    fn clone_box(&self) -> Box<dyn MessageSender>;
 
-    /// Sends, yielding while there is no room.
+    /// Sends; yields while the channel is full.
     fn send(&mut self, message: u64);
 
-    /// Sends ones: inside, so that the call through this trait is not what is measured.
+    /// Sends the message 1 `count` times, so that the virtual call is not measured.
     fn send_many(&mut self, count: u64);
 }
 
-/// A channel and its receiver's way of waiting.
+/// A channel, and its receiver's way of waiting.
 pub(crate) trait Channel: Sync {
     fn name(&self) -> &'static str;
 
-    /// Makes a channel, lends a sender, and gives each message to `each` until that says `false`.
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool);
+    /// Makes a channel, passes its sender to `on_sender`, and passes each message to `on_message`
+    /// until that returns `false`.
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    );
 }
 
-pub(crate) const ALL: &[&dyn Channel] =
-    &[&Kodiak, &Spinning, &MioCrossbeam, &MioStd, &MioExtras, &Calloop, &Tokio, &Crossbeam, &Flume, &Kanal];
+pub(crate) const ALL: &[&dyn Channel] = &[
+    &Kodiak,
+    &KodiakSpinning,
+    &MioCrossbeam,
+    &MioStd,
+    &MioExtras,
+    &Calloop,
+    &Tokio,
+    &Crossbeam,
+    &Flume,
+    &Kanal,
+];
 
-/// A sender that is a closure: `true` if there was room.
-struct Sender<F>(F);
+/// A sender made of a closure that returns whether the message was sent.
+struct ClosureSender<F>(F);
 
-impl<F: FnMut(u64) -> bool + Clone + Send + 'static> Sending for Sender<F> {
-    fn another(&self) -> Box<dyn Sending> {
-        Box::new(Sender(self.0.clone()))
+impl<F: FnMut(u64) -> bool + Clone + Send + 'static> MessageSender for ClosureSender<F> {
+    fn clone_box(&self) -> Box<dyn MessageSender> {
+        Box::new(ClosureSender(self.0.clone()))
     }
 
     fn send(&mut self, message: u64) {
@@ -55,12 +73,13 @@ impl<F: FnMut(u64) -> bool + Clone + Send + 'static> Sending for Sender<F> {
     }
 }
 
-fn sender(send: impl FnMut(u64) -> bool + Clone + Send + 'static) -> Box<dyn Sending> {
-    Box::new(Sender(send))
+fn boxed(send: impl FnMut(u64) -> bool + Clone + Send + 'static) -> Box<dyn MessageSender> {
+    Box::new(ClosureSender(send))
 }
 
-/// Ours: the loop, its channel, its handler. (The loop's own channel is always bounded; unbounded is the bare crate with the
-/// same notifier over a kernel waker.)
+/// The reactor's loop, with its channel and a handler.
+///
+/// The loop's channel is always bounded. Unbounded, it is the channel crate with a selector.
 struct Kodiak;
 
 impl Channel for Kodiak {
@@ -68,44 +87,56 @@ impl Channel for Kodiak {
         "kodiak"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        match bound {
-            Bound::Of(capacity) => in_a_loop(capacity, Duration::ZERO, lend, each),
-            Bound::None => unbounded(lend, each),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        match capacity {
+            Capacity::Bounded(capacity) => {
+                run_in_loop(capacity, Duration::ZERO, on_sender, on_message)
+            }
+            Capacity::Unbounded => run_unbounded(on_sender, on_message),
         }
     }
 }
 
-/// Ours, told to spin before it blocks.
-struct Spinning;
+/// The same, with a loop that spins before it blocks.
+struct KodiakSpinning;
 
-impl Channel for Spinning {
+impl Channel for KodiakSpinning {
     fn name(&self) -> &'static str {
         "kodiak spinning"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        match bound {
-            Bound::Of(capacity) => in_a_loop(capacity, SPIN, lend, each),
-            Bound::None => unbounded(lend, each),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        match capacity {
+            Capacity::Bounded(capacity) => run_in_loop(capacity, SPIN, on_sender, on_message),
+            Capacity::Unbounded => run_unbounded(on_sender, on_message),
         }
     }
 }
 
-/// How long: on one core each round trip takes as long as that.
+/// How long it spins. On one core every round trip takes as long.
 const SPIN: Duration = Duration::from_micros(50);
 
-fn in_a_loop(
+fn run_in_loop(
     capacity: usize,
     spin: Duration,
-    lend: &mut dyn FnMut(Box<dyn Sending>),
-    each: &mut dyn FnMut(u64) -> bool,
+    on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+    on_message: &mut dyn FnMut(u64) -> bool,
 ) {
     use kodiak_reactor::{EventLoop, Handler};
 
-    struct Each<'a>(&'a mut dyn FnMut(u64) -> bool);
+    struct OnMessage<'a>(&'a mut dyn FnMut(u64) -> bool);
 
-    impl Handler<(), u64> for Each<'_> {
+    impl Handler<(), u64> for OnMessage<'_> {
         fn notify(&mut self, event_loop: &mut EventLoop<(), u64>, message: u64) {
             if !(self.0)(message) {
                 event_loop.shutdown();
@@ -113,32 +144,39 @@ fn in_a_loop(
         }
     }
 
-    let mut event_loop = EventLoop::builder().channel_capacity(capacity).spin(spin).build().expect("a loop");
-    let ours = event_loop.channel();
-    lend(sender(move |message| ours.send(message).is_ok()));
-    event_loop.run(&mut Each(each)).expect("the loop runs");
+    let mut event_loop =
+        EventLoop::builder().channel_capacity(capacity).spin(spin).build().expect("a loop");
+    let sender = event_loop.channel();
+    on_sender(boxed(move |message| sender.send(message).is_ok()));
+    event_loop.run(&mut OnMessage(on_message)).expect("the loop runs");
 }
 
-fn unbounded(lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+fn run_unbounded(
+    on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+    on_message: &mut dyn FnMut(u64) -> bool,
+) {
     use kodiak_channel::{Notifier, unbounded};
     use kodiak_sys::{Events, Selector, Waker};
 
     let selector = Selector::new().expect("a selector");
     let notifier = Notifier::new(Waker::new(&selector, 7).expect("a waker"));
-    let (ours, receiver) = unbounded(&notifier);
-    lend(sender(move |message| ours.send(message).is_ok()));
+    let (sender, receiver) = unbounded(&notifier);
+    on_sender(boxed(move |message| sender.send(message).is_ok()));
     let mut events = Events::with_capacity(8);
     loop {
         while let Ok(message) = receiver.try_recv() {
-            if !each(message) {
+            if !on_message(message) {
                 return;
             }
         }
-        notifier.sleep_unless(|| receiver.is_ready(), || selector.wait(&mut events, None).expect("the wait works"));
+        notifier.sleep_unless(
+            || receiver.is_ready(),
+            || selector.wait(&mut events, None).expect("the wait works"),
+        );
     }
 }
 
-/// The usual thing with mio: push, then wake, each time.
+/// The usual combination with mio: every send pushes, then wakes.
 struct MioCrossbeam;
 
 impl Channel for MioCrossbeam {
@@ -146,15 +184,24 @@ impl Channel for MioCrossbeam {
         "mio + crossbeam"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        let (ours, receiver) = match bound {
-            Bound::Of(capacity) => crossbeam_channel::bounded(capacity),
-            Bound::None => crossbeam_channel::unbounded(),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        let (sender, receiver) = match capacity {
+            Capacity::Bounded(capacity) => crossbeam_channel::bounded(capacity),
+            Capacity::Unbounded => crossbeam_channel::unbounded(),
         };
         with_mio(
-            |waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())),
+            |waker| {
+                on_sender(boxed(move |message| {
+                    sender.try_send(message).is_ok() && waker.wake().is_ok()
+                }))
+            },
             || receiver.try_recv().ok(),
-            each,
+            on_message,
         );
     }
 }
@@ -166,23 +213,36 @@ impl Channel for MioStd {
         "mio + std"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
         use std::sync::mpsc;
-        match bound {
-            Bound::Of(capacity) => {
-                let (ours, receiver) = mpsc::sync_channel(capacity);
+        match capacity {
+            Capacity::Bounded(capacity) => {
+                let (sender, receiver) = mpsc::sync_channel(capacity);
                 with_mio(
-                    |waker| lend(sender(move |message| ours.try_send(message).is_ok() && waker.wake().is_ok())),
+                    |waker| {
+                        on_sender(boxed(move |message| {
+                            sender.try_send(message).is_ok() && waker.wake().is_ok()
+                        }))
+                    },
                     || receiver.try_recv().ok(),
-                    each,
+                    on_message,
                 );
             }
-            Bound::None => {
-                let (ours, receiver) = mpsc::channel();
+            Capacity::Unbounded => {
+                let (sender, receiver) = mpsc::channel();
                 with_mio(
-                    |waker| lend(sender(move |message| ours.send(message).is_ok() && waker.wake().is_ok())),
+                    |waker| {
+                        on_sender(boxed(move |message| {
+                            sender.send(message).is_ok() && waker.wake().is_ok()
+                        }))
+                    },
                     || receiver.try_recv().ok(),
-                    each,
+                    on_message,
                 );
             }
         }
@@ -190,18 +250,19 @@ impl Channel for MioStd {
 }
 
 fn with_mio(
-    lend: impl FnOnce(Arc<mio::Waker>),
+    on_sender: impl FnOnce(Arc<mio::Waker>),
     mut receive: impl FnMut() -> Option<u64>,
-    each: &mut dyn FnMut(u64) -> bool,
+    on_message: &mut dyn FnMut(u64) -> bool,
 ) {
     let mut poll = mio::Poll::new().expect("a poll");
-    // The receiver keeps the waker too: if the last sender's drop closed it, its last wake would be lost with it.
+    // The receiver keeps the waker open: if the last sender's drop closed it, the last wake would
+    // be lost.
     let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(7)).expect("a waker"));
-    lend(Arc::clone(&waker));
+    on_sender(Arc::clone(&waker));
     let mut events = mio::Events::with_capacity(8);
     loop {
         while let Some(message) = receive() {
-            if !each(message) {
+            if !on_message(message) {
                 return;
             }
         }
@@ -209,7 +270,7 @@ fn with_mio(
     }
 }
 
-/// The channel of mio-extras, which keeps a count beside the queue and writes to a pipe of its own if that was zero.
+/// The channel of mio-extras, which counts its messages and writes to a pipe if it was empty.
 struct MioExtras;
 
 impl Channel for MioExtras {
@@ -217,28 +278,34 @@ impl Channel for MioExtras {
         "mio-extras"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
         use mio_06::{Events, Poll, PollOpt, Ready, Token};
         use mio_extras::channel::{channel, sync_channel};
 
-        let receiver = match bound {
-            Bound::Of(capacity) => {
-                let (ours, receiver) = sync_channel(capacity);
-                lend(sender(move |message| ours.try_send(message).is_ok()));
+        let receiver = match capacity {
+            Capacity::Bounded(capacity) => {
+                let (sender, receiver) = sync_channel(capacity);
+                on_sender(boxed(move |message| sender.try_send(message).is_ok()));
                 receiver
             }
-            Bound::None => {
-                let (ours, receiver) = channel();
-                lend(sender(move |message| ours.send(message).is_ok()));
+            Capacity::Unbounded => {
+                let (sender, receiver) = channel();
+                on_sender(boxed(move |message| sender.send(message).is_ok()));
                 receiver
             }
         };
         let poll = Poll::new().expect("a poll");
-        poll.register(&receiver, Token(7), Ready::readable(), PollOpt::edge()).expect("it can be watched");
+        poll.register(&receiver, Token(7), Ready::readable(), PollOpt::edge())
+            .expect("it can be watched");
         let mut events = Events::with_capacity(8);
         loop {
             while let Ok(message) = receiver.try_recv() {
-                if !each(message) {
+                if !on_message(message) {
                     return;
                 }
             }
@@ -254,37 +321,42 @@ impl Channel for Calloop {
         "calloop"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
         use calloop::EventLoop;
         use calloop::channel::{Event, channel, sync_channel};
 
         let mut event_loop: EventLoop<'_, bool> = EventLoop::try_new().expect("a loop");
-        let source = match bound {
-            Bound::Of(capacity) => {
-                let (ours, source) = sync_channel(capacity);
-                lend(sender(move |message| ours.try_send(message).is_ok()));
+        let source = match capacity {
+            Capacity::Bounded(capacity) => {
+                let (sender, source) = sync_channel(capacity);
+                on_sender(boxed(move |message| sender.try_send(message).is_ok()));
                 source
             }
-            Bound::None => {
-                let (ours, source) = channel();
-                lend(sender(move |message| ours.send(message).is_ok()));
+            Capacity::Unbounded => {
+                let (sender, source) = channel();
+                on_sender(boxed(move |message| sender.send(message).is_ok()));
                 source
             }
         };
-        let inserted = event_loop.handle().insert_source(source, |event, (), goes_on| {
+        let inserted = event_loop.handle().insert_source(source, |event, (), is_running| {
             if let Event::Msg(message) = event {
-                *goes_on &= each(message);
+                *is_running &= on_message(message);
             }
         });
         assert!(inserted.is_ok());
-        let mut goes_on = true;
-        while goes_on {
-            event_loop.dispatch(None, &mut goes_on).expect("the loop runs");
+        let mut is_running = true;
+        while is_running {
+            event_loop.dispatch(None, &mut is_running).expect("the loop runs");
         }
     }
 }
 
-/// tokio's channel, awaited in a current-thread runtime with I/O.
+/// tokio's channel, in a current-thread runtime with I/O.
 struct Tokio;
 
 impl Channel for Tokio {
@@ -292,20 +364,30 @@ impl Channel for Tokio {
         "tokio"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
         use tokio::sync::mpsc;
 
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
-        match bound {
-            Bound::Of(capacity) => {
-                let (ours, mut receiver) = mpsc::channel(capacity);
-                lend(sender(move |message| ours.try_send(message).is_ok()));
-                runtime.block_on(async { while receiver.recv().await.is_some_and(&mut *each) {} });
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a runtime");
+        match capacity {
+            Capacity::Bounded(capacity) => {
+                let (sender, mut receiver) = mpsc::channel(capacity);
+                on_sender(boxed(move |message| sender.try_send(message).is_ok()));
+                runtime.block_on(async {
+                    while receiver.recv().await.is_some_and(&mut *on_message) {}
+                });
             }
-            Bound::None => {
-                let (ours, mut receiver) = mpsc::unbounded_channel();
-                lend(sender(move |message| ours.send(message).is_ok()));
-                runtime.block_on(async { while receiver.recv().await.is_some_and(&mut *each) {} });
+            Capacity::Unbounded => {
+                let (sender, mut receiver) = mpsc::unbounded_channel();
+                on_sender(boxed(move |message| sender.send(message).is_ok()));
+                runtime.block_on(async {
+                    while receiver.recv().await.is_some_and(&mut *on_message) {}
+                });
             }
         }
     }
@@ -318,13 +400,18 @@ impl Channel for Crossbeam {
         "bare crossbeam"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        let (ours, receiver) = match bound {
-            Bound::Of(capacity) => crossbeam_channel::bounded(capacity),
-            Bound::None => crossbeam_channel::unbounded(),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        let (sender, receiver) = match capacity {
+            Capacity::Bounded(capacity) => crossbeam_channel::bounded(capacity),
+            Capacity::Unbounded => crossbeam_channel::unbounded(),
         };
-        lend(sender(move |message| ours.try_send(message).is_ok()));
-        while receiver.recv().is_ok_and(&mut *each) {}
+        on_sender(boxed(move |message| sender.try_send(message).is_ok()));
+        while receiver.recv().is_ok_and(&mut *on_message) {}
     }
 }
 
@@ -335,13 +422,18 @@ impl Channel for Flume {
         "bare flume"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        let (ours, receiver) = match bound {
-            Bound::Of(capacity) => flume::bounded(capacity),
-            Bound::None => flume::unbounded(),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        let (sender, receiver) = match capacity {
+            Capacity::Bounded(capacity) => flume::bounded(capacity),
+            Capacity::Unbounded => flume::unbounded(),
         };
-        lend(sender(move |message| ours.try_send(message).is_ok()));
-        while receiver.recv().is_ok_and(&mut *each) {}
+        on_sender(boxed(move |message| sender.try_send(message).is_ok()));
+        while receiver.recv().is_ok_and(&mut *on_message) {}
     }
 }
 
@@ -352,12 +444,17 @@ impl Channel for Kanal {
         "bare kanal"
     }
 
-    fn receive(&self, bound: Bound, lend: &mut dyn FnMut(Box<dyn Sending>), each: &mut dyn FnMut(u64) -> bool) {
-        let (ours, receiver) = match bound {
-            Bound::Of(capacity) => kanal::bounded(capacity),
-            Bound::None => kanal::unbounded(),
+    fn receive(
+        &self,
+        capacity: Capacity,
+        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
+        on_message: &mut dyn FnMut(u64) -> bool,
+    ) {
+        let (sender, receiver) = match capacity {
+            Capacity::Bounded(capacity) => kanal::bounded(capacity),
+            Capacity::Unbounded => kanal::unbounded(),
         };
-        lend(sender(move |message| ours.try_send(message) == Ok(true)));
-        while receiver.recv().is_ok_and(&mut *each) {}
+        on_sender(boxed(move |message| sender.try_send(message) == Ok(true)));
+        while receiver.recv().is_ok_and(&mut *on_message) {}
     }
 }

@@ -1,4 +1,4 @@
-//! The load, the same for all: one thread, on the core that the server has not.
+//! The load, the same for all servers: one thread, on the core that the server does not use.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -10,18 +10,19 @@ use libc::{EPOLLIN, EPOLLOUT};
 use crate::sys::{self, Epoll};
 use crate::{number, usage};
 
-/// When a load has done enough.
+/// When a load ends.
 #[derive(Clone, Copy)]
-pub(crate) enum Enough {
+pub(crate) enum Limit {
     Time(Duration),
     Count(u64),
 }
 
-impl Enough {
-    fn is_it(self, begun: Instant, done: u64) -> bool {
+impl Limit {
+    fn is_reached(self, begun: Instant, done: u64) -> bool {
         match self {
-            Enough::Time(duration) => done.is_multiple_of(16) && begun.elapsed() >= duration,
-            Enough::Count(count) => done >= count,
+            // The clock is read once in 16 operations.
+            Limit::Time(duration) => done.is_multiple_of(16) && begun.elapsed() >= duration,
+            Limit::Count(count) => done >= count,
         }
     }
 }
@@ -42,7 +43,11 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    pub(crate) fn connect(server: SocketAddr, connections: usize, bytes: usize) -> io::Result<Echo> {
+    pub(crate) fn connect(
+        server: SocketAddr,
+        connections: usize,
+        bytes: usize,
+    ) -> io::Result<Echo> {
         let epoll = Epoll::new(256)?;
         let mut clients = Vec::new();
         for index in 0..connections {
@@ -57,10 +62,10 @@ impl Echo {
         Ok(Echo { clients, message: vec![b'k'; bytes], buffer: vec![0; 64 * 1024], epoll })
     }
 
-    /// Runs until it is enough and says how many messages came back. May be called again.
-    pub(crate) fn run(&mut self, enough: Enough) -> io::Result<u64> {
+    /// Runs until the limit. Returns the number of messages that came back. May be called again.
+    pub(crate) fn run(&mut self, limit: Limit) -> io::Result<u64> {
         if let [client] = self.clients.as_mut_slice() {
-            return one_connection(&mut client.stream, &self.message, &mut self.buffer, enough);
+            return one_connection(&mut client.stream, &self.message, &mut self.buffer, limit);
         }
         let begun = Instant::now();
         let mut done = 0;
@@ -79,7 +84,7 @@ impl Echo {
                 if flags & !(EPOLLOUT as u32) != 0 && self.receive(index)? {
                     done += 1;
                     self.begin(index)?;
-                    if enough.is_it(begun, done) {
+                    if limit.is_reached(begun, done) {
                         return Ok(done);
                     }
                 }
@@ -108,7 +113,7 @@ impl Echo {
         Ok(())
     }
 
-    /// One read; whether the echo is complete.
+    /// Reads once. Returns whether the echo is complete.
     fn receive(&mut self, index: usize) -> io::Result<bool> {
         let client = &mut self.clients[index];
         match client.stream.read(&mut self.buffer) {
@@ -123,41 +128,49 @@ impl Echo {
     }
 }
 
-fn one_connection(stream: &mut TcpStream, message: &[u8], buffer: &mut [u8], enough: Enough) -> io::Result<u64> {
+fn one_connection(
+    stream: &mut TcpStream,
+    message: &[u8],
+    buffer: &mut [u8],
+    limit: Limit,
+) -> io::Result<u64> {
     let begun = Instant::now();
     let mut done = 0;
     loop {
         stream.write_all(message)?;
         stream.read_exact(&mut buffer[..message.len()])?;
         done += 1;
-        if enough.is_it(begun, done) {
+        if limit.is_reached(begun, done) {
             return Ok(done);
         }
     }
 }
 
-/// Connects, has 64 bytes echoed, closes; one after the other.
-pub(crate) fn churn(server: SocketAddr, enough: Enough) -> io::Result<u64> {
+/// Connects, has 64 bytes echoed, and closes, one connection after the other.
+pub(crate) fn churn(server: SocketAddr, limit: Limit) -> io::Result<u64> {
     let (message, mut answer) = ([b'k'; 64], [0; 64]);
     let begun = Instant::now();
     let mut done = 0_u64;
     loop {
-        // A client's port rests for a while after its connection, so the server's address has to vary.
-        let address = SocketAddr::from(([127, 0, 1 + (done / 200 % 250) as u8, 1 + (done % 200) as u8], server.port()));
+        // A closed connection's port stays in TIME_WAIT, so the server's address varies.
+        let host = [127, 0, 1 + (done / 200 % 250) as u8, 1 + (done % 200) as u8];
+        let address = SocketAddr::from((host, server.port()));
         let mut stream = TcpStream::connect(address)?;
         stream.write_all(&message)?;
         stream.read_exact(&mut answer)?;
         stream.shutdown(Shutdown::Write)?;
-        assert_eq!(stream.read(&mut answer)?, 0, "after the end there is nothing");
+        assert_eq!(stream.read(&mut answer)?, 0, "the server closes its side");
         done += 1;
-        if enough.is_it(begun, done) {
+        if limit.is_reached(begun, done) {
             return Ok(done);
         }
     }
 }
 
-/// Packets of 64 bytes, 32 of them on their way at any time. Loopback loses none while the buffers hold them.
-pub(crate) fn udp(server: SocketAddr, enough: Enough) -> io::Result<u64> {
+/// Sends packets of 64 bytes, 32 of them in flight at any time.
+///
+/// Loopback loses none, because they fit into the sockets' buffers.
+pub(crate) fn udp(server: SocketAddr, limit: Limit) -> io::Result<u64> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -170,7 +183,7 @@ pub(crate) fn udp(server: SocketAddr, enough: Enough) -> io::Result<u64> {
     loop {
         socket.recv(&mut answer)?;
         done += 1;
-        if enough.is_it(begun, done) {
+        if limit.is_reached(begun, done) {
             break;
         }
         socket.send(&message)?;
@@ -181,16 +194,18 @@ pub(crate) fn udp(server: SocketAddr, enough: Enough) -> io::Result<u64> {
     Ok(done)
 }
 
-/// A load alone, with a number to reach, for the scripts that count.
-pub(crate) fn alone(words: &[&str]) -> io::Result<()> {
+/// Runs one load for a number of operations, for the scripts that count calls and instructions.
+pub(crate) fn run_single(words: &[&str]) -> io::Result<()> {
     sys::pin(sys::LOAD_CORE);
-    let address = |port: &str| Ok::<_, io::Error>(SocketAddr::from(([127, 0, 0, 1], number(port)?)));
+    let address =
+        |port: &str| Ok::<_, io::Error>(SocketAddr::from(([127, 0, 0, 1], number(port)?)));
     let done = match words {
         ["echo", port, connections, bytes, count] => {
-            Echo::connect(address(port)?, number(connections)?, number(bytes)?)?.run(Enough::Count(number(count)?))?
+            let mut echo = Echo::connect(address(port)?, number(connections)?, number(bytes)?)?;
+            echo.run(Limit::Count(number(count)?))?
         }
-        ["churn", port, count] => churn(address(port)?, Enough::Count(number(count)?))?,
-        ["udp", port, count] => udp(address(port)?, Enough::Count(number(count)?))?,
+        ["churn", port, count] => churn(address(port)?, Limit::Count(number(count)?))?,
+        ["udp", port, count] => udp(address(port)?, Limit::Count(number(count)?))?,
         _ => return Err(usage()),
     };
     println!("{done}");

@@ -6,45 +6,50 @@ use std::time::Duration;
 
 use crate::{number, usage};
 
-/// How long and how often, and who.
+/// What the options choose.
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
-    pub(crate) slice: Duration,
-    peers: Option<Vec<String>>,
+    /// How long one measurement lasts, where it is limited by time.
+    pub(crate) window: Duration,
+    /// Only these are measured; `None`: all.
+    only: Option<Vec<String>>,
 }
 
 impl Plan {
     pub(crate) fn parse(options: &[&str]) -> io::Result<Plan> {
-        let mut plan = Plan { rounds: 9, slice: Duration::from_millis(200), peers: None };
+        let mut plan = Plan { rounds: 9, window: Duration::from_millis(200), only: None };
         for pair in options.chunks(2) {
             match pair {
                 ["--rounds", count] => plan.rounds = number::<usize>(count)?.max(1),
-                ["--millis", count] => plan.slice = Duration::from_millis(number(count)?),
-                ["--peers", names] => plan.peers = Some(names.split(',').map(str::to_owned).collect()),
+                ["--millis", count] => plan.window = Duration::from_millis(number(count)?),
+                ["--only", names] => {
+                    plan.only = Some(names.split(',').map(str::to_owned).collect());
+                }
                 _ => return Err(usage()),
             }
         }
         Ok(plan)
     }
 
-    pub(crate) fn wants(&self, peer: &str) -> bool {
-        self.peers.as_ref().is_none_or(|peers| peers.iter().any(|name| name == peer))
+    pub(crate) fn includes(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|one| one == name))
     }
 }
 
-/// Measures every name once a round, in turn, so that what disturbs the machine disturbs all. `one` is given an index
-/// into `names`. A first round that is thrown away warms everything up.
-pub(crate) fn alternate<M: Clone>(
+/// Measures every name once a round, so that a disturbance of the machine affects all of them.
+///
+/// `measure` gets an index into `names`. The first round warms up and is not counted.
+pub(crate) fn interleave<M: Clone>(
     rounds: usize,
     names: &[&str],
-    mut one: impl FnMut(usize) -> io::Result<M>,
+    mut measure: impl FnMut(usize) -> io::Result<M>,
 ) -> io::Result<Vec<Vec<M>>> {
     let mut all: Vec<Vec<M>> = vec![Vec::new(); names.len()];
     for round in 0..=rounds {
-        for place in 0..names.len() {
-            // Somebody else begins in each round: to come after a given peer may be good or bad luck.
-            let index = (place + round) % names.len();
-            let measured = one(index)?;
+        for position in 0..names.len() {
+            // Another name is first in each round.
+            let index = (position + round) % names.len();
+            let measured = measure(index)?;
             if round > 0 {
                 all[index].push(measured);
             }
@@ -65,17 +70,17 @@ impl Spread {
     pub(crate) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
-        // Of few values the outer ones: a spread should not look smaller than it is.
+        // Of few values, the outermost: the spread must not look smaller than it is.
         Spread { median: values[last / 2], low: values[last / 4], high: values[last - last / 4] }
     }
 
-    /// Of the values divided, round by round, by those of the first.
+    /// The spread of `values / first`, round by round.
     pub(crate) fn of_ratios(values: &[f64], first: &[f64]) -> Spread {
         Spread::of(values.iter().zip(first).map(|(value, first)| value / first).collect())
     }
 }
 
-/// A table whose first column is the row's name, whose second says the first peer's value and whose others are ratios.
+/// A Markdown table with one column for each name.
 pub(crate) struct Table {
     title: String,
     unit: &'static str,
@@ -93,17 +98,20 @@ impl Table {
         }
     }
 
-    /// A row of what was measured: for each peer one value a round; empty if it has no such thing.
-    pub(crate) fn row(&mut self, name: impl Into<String>, values: &[Vec<f64>]) {
-        let reference = values.iter().find(|values| !values.is_empty()).cloned().unwrap_or_default();
+    /// Adds a row with the first column's value, and the others' ratios to it.
+    ///
+    /// `values` has one value for each column and round; none if the column does not support it.
+    pub(crate) fn ratio_row(&mut self, name: impl Into<String>, values: &[Vec<f64>]) {
+        let reference =
+            values.iter().find(|values| !values.is_empty()).cloned().unwrap_or_default();
         let mut is_first = true;
         let cells = values.iter().map(|values| {
             if values.is_empty() {
                 return "–".to_owned();
             }
-            let own = Spread::of(values.clone());
+            let spread = Spread::of(values.clone());
             if std::mem::take(&mut is_first) {
-                return format!("{} {}", short(own.median), self.unit);
+                return format!("{} {}", three_digits(spread.median), self.unit);
             }
             let ratio = Spread::of_ratios(values, &reference);
             format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.low, ratio.high)
@@ -112,14 +120,14 @@ impl Table {
         self.rows.push((name.into(), cells));
     }
 
-    /// A row of plain values: median and quartiles in the table's unit.
-    pub(crate) fn plain_row(&mut self, name: impl Into<String>, values: &[Vec<f64>]) {
+    /// Adds a row of values with median and quartiles, in the table's unit.
+    pub(crate) fn absolute_row(&mut self, name: impl Into<String>, values: &[Vec<f64>]) {
         let cells = values.iter().map(|values| {
             if values.is_empty() {
                 return "–".to_owned();
             }
-            let own = Spread::of(values.clone());
-            format!("{} ({}–{})", short(own.median), short(own.low), short(own.high))
+            let Spread { median, low, high } = Spread::of(values.clone());
+            format!("{} ({}–{})", three_digits(median), three_digits(low), three_digits(high))
         });
         let cells = cells.collect();
         self.rows.push((name.into(), cells));
@@ -136,8 +144,8 @@ impl Table {
     }
 }
 
-/// Three digits or so.
-pub(crate) fn short(value: f64) -> String {
+/// A value with about three digits.
+pub(crate) fn three_digits(value: f64) -> String {
     match value {
         value if value >= 99.5 => format!("{value:.0}"),
         value if value >= 9.95 => format!("{value:.1}"),
@@ -145,7 +153,7 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
-/// What this runs on and how busy it is.
+/// Prints the processor, the kernel, and the load average.
 pub(crate) fn print_machine() {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": ?");

@@ -95,8 +95,8 @@ pub(crate) struct Shared<M> {
     /// Never carries a message. The receiver's drop disconnects it, to end the wait of senders.
     pub(crate) closed: crossbeam_channel::Receiver<Infallible>,
     receiver_gone: AtomicBool,
-    /// Set by the last sender after it closed the queue, because the queue reports that it is closed
-    /// only to a receive.
+    /// Set by the last sender after it closed the queue, because only a receive reports that the
+    /// queue is closed.
     senders_gone: AtomicBool,
     /// Keeps the waker open for the receiver: its descriptor must not be closed when the last
     /// sender wakes the loop and is dropped, before the kernel has reported the wake.

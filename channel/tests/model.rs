@@ -72,8 +72,8 @@ proptest! {
                         prop_assert!(matches!(result, Err(SendError::Closed((n, _))) if n == sent));
                     } else {
                         if capacity == Some(queue.len()) {
-                            let is_full = matches!(result, Err(SendError::Full((n, _))) if n == sent);
-                            prop_assert!(is_full);
+                            let returned = result.unwrap_err();
+                            prop_assert!(returned.is_full() && returned.into_inner().0 == sent);
                         } else {
                             prop_assert!(result.is_ok());
                             queue.push_back(sent);

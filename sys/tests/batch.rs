@@ -137,7 +137,7 @@ fn a_datagram_that_cannot_be_sent_can_be_skipped() {
 
 #[test]
 fn a_full_queue_at_the_receiver_keeps_the_rest() {
-    // Unix datagrams have flow control, so the kernel refuses some once the receiver's queue is full.
+    // Unix datagrams have flow control: the kernel refuses some once the receiver's queue is full.
     both(|recv, send| {
         let (left, right) = UnixDatagram::pair().unwrap();
         let mut outgoing = send(SendBatch::new(1024, 4096));

@@ -1,4 +1,4 @@
-//! Ours.
+//! Kodiak's core.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use kodiak_raft::core::{Action, Config, Core, Done};
 use kodiak_raft::types::{
-    Configuration, Entries, HardState, Member, Message, NodeId, Now, Payload, Saved, Stamp, TermTable, Time,
+    Configuration, Entries, HardState, Member, Message, NodeId, Now, Payload, Saved, Stamp,
+    TermTable, Time,
 };
 
-use super::{Applied, Cluster, Idle, KEPT_BYTES, NODES};
+use super::{Applied, Cluster, IdleGroups, MAX_STORED_BYTES, NODES};
 
 struct Node {
     core: Core,
@@ -20,13 +21,14 @@ struct Node {
 
 pub(crate) struct Kodiak {
     nodes: [Node; NODES],
-    wire: VecDeque<Message>,
+    in_flight: VecDeque<Message>,
     now: Now,
 }
 
 impl Kodiak {
     pub(crate) fn new() -> Kodiak {
-        let founding = Configuration::of_voters((1..=NODES as u64).map(|id| (NodeId(id), Member::default())));
+        let founding =
+            Configuration::of_voters((1..=NODES as u64).map(|id| (NodeId(id), Member::default())));
         let nodes = [1, 2, 3].map(|id| {
             let (hard_state, terms) = (HardState::default(), TermTable::new());
             let saved = Saved {
@@ -39,46 +41,48 @@ impl Kodiak {
                 ..Saved::default()
             };
             let mut config = Config::new(NodeId(id));
-            config.tail_bytes = KEPT_BYTES;
-            let core = Core::new(config, saved, Now::default()).expect("sound settings");
+            config.tail_bytes = MAX_STORED_BYTES;
+            let core = Core::new(config, saved, Now::default()).expect("valid settings");
             Node { core, disk: Vec::new(), disk_bytes: 0, applied: Applied::default() }
         });
-        let mut cluster = Kodiak { nodes, wire: VecDeque::new(), now: Now::default() };
-        cluster.at_deadline(0);
-        cluster.settle();
+        let mut cluster = Kodiak { nodes, in_flight: VecDeque::new(), now: Now::default() };
+        cluster.handle_deadline(0);
+        cluster.run_until_quiet();
         assert!(cluster.nodes[0].core.is_leader());
         cluster
     }
 
-    /// Node `position` is told that its deadline has come.
-    fn at_deadline(&mut self, position: usize) {
-        let monotonic = self.nodes[position].core.poll_timeout().expect("it waits for something");
+    /// Advances the time to the deadline of node `index`.
+    fn handle_deadline(&mut self, index: usize) {
+        let monotonic = self.nodes[index].core.poll_timeout().expect("it has a deadline");
         self.now = Now { monotonic, wall: Stamp(monotonic.0 / 1_000_000) };
-        self.nodes[position].core.handle_timeout(self.now);
-        self.carry_out(position);
+        self.nodes[index].core.handle_timeout(self.now);
+        self.execute_actions(index);
     }
 
-    fn settle(&mut self) {
-        while let Some(message) = self.wire.pop_front() {
-            let position = message.to.0 as usize - 1;
-            self.nodes[position].core.handle_message(self.now, message);
-            // What has arrived for this node meanwhile is one step.
-            while let Some(message) = self.wire.pop_front_if(|next| next.to.0 as usize - 1 == position) {
-                self.nodes[position].core.handle_message(self.now, message);
+    fn run_until_quiet(&mut self) {
+        while let Some(message) = self.in_flight.pop_front() {
+            let index = message.to.0 as usize - 1;
+            self.nodes[index].core.handle_message(self.now, message);
+            // Further messages to this node are handled before its actions.
+            while let Some(message) =
+                self.in_flight.pop_front_if(|next| next.to.0 as usize - 1 == index)
+            {
+                self.nodes[index].core.handle_message(self.now, message);
             }
-            self.carry_out(position);
+            self.execute_actions(index);
         }
     }
 
-    fn carry_out(&mut self, position: usize) {
-        let node = &mut self.nodes[position];
+    fn execute_actions(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
         while let Some(action) = node.core.poll() {
             match action {
-                Action::Send(message) => self.wire.push_back(message),
+                Action::Send(message) => self.in_flight.push_back(message),
                 Action::Write(write) => {
                     node.disk_bytes += write.entries.size_bytes();
                     node.disk.push(write.entries);
-                    if node.disk_bytes > KEPT_BYTES {
+                    if node.disk_bytes > MAX_STORED_BYTES {
                         node.disk.clear();
                         node.disk_bytes = 0;
                     }
@@ -90,8 +94,8 @@ impl Kodiak {
                             node.applied.apply(command);
                         }
                     }
-                    let index = entries.last().expect("something is applied").index;
-                    node.core.handle_done(self.now, Done::Applied { index });
+                    let last = entries.last().expect("something is applied").index;
+                    node.core.handle_done(self.now, Done::Applied { index: last });
                 }
                 _ => {}
             }
@@ -102,9 +106,9 @@ impl Kodiak {
 impl Cluster for Kodiak {
     fn commit(&mut self, commands: Vec<Vec<u8>>) {
         let commands = commands.into_iter().map(Bytes::from);
-        self.nodes[0].core.propose(self.now, commands).expect("the leader takes them");
-        self.carry_out(0);
-        self.settle();
+        self.nodes[0].core.propose(self.now, commands).expect("the leader accepts them");
+        self.execute_actions(0);
+        self.run_until_quiet();
     }
 
     fn applied(&self) -> [usize; NODES] {
@@ -120,17 +124,21 @@ impl IdleKodiak {
     }
 }
 
-impl Idle for IdleKodiak {
-    fn beat(&mut self) {
+impl IdleGroups for IdleKodiak {
+    fn heartbeat_round(&mut self) {
         for group in &mut self.0 {
             let before = group.now.monotonic;
-            group.at_deadline(0);
-            group.settle();
-            assert!(group.now.monotonic <= before.after(Duration::from_millis(50)), "{:?}", Time(0));
+            group.handle_deadline(0);
+            group.run_until_quiet();
+            assert!(
+                group.now.monotonic <= before.after(Duration::from_millis(50)),
+                "{:?}",
+                Time(0)
+            );
         }
     }
 
-    /// A follower does nothing until it is told something or its deadline comes.
+    /// A follower does nothing until a message arrives or its deadline passes.
     fn follower_tick(&mut self) -> Option<()> {
         None
     }

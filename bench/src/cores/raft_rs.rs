@@ -1,6 +1,6 @@
-//! raft-rs 0.7, with its default codec (whose entries hold `Bytes`) and a storage of ours that takes entries by value, where
-//! its own `MemStorage` copies them under a lock. Proposals go in as its documentation shows, one by one; the same with
-//! `batch_append`; and all of a batch as one message of proposals.
+//! raft-rs 0.7, with its default codec, whose entries hold `Bytes`.
+//!
+//! Its storage takes entries by value, where its own `MemStorage` copies them under a lock.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -11,13 +11,16 @@ use raft::storage::{GetEntriesContext, RaftState, Storage};
 use raft::{Config, RawNode, StateRole, StorageError};
 use slog::{Discard, Logger, o};
 
-use super::{Applied, Cluster, Idle, KEPT_BYTES, NODES};
+use super::{Applied, Cluster, IdleGroups, MAX_STORED_BYTES, NODES};
 
-/// How proposals go in.
+/// How commands are proposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum Proposals {
+    /// As the documentation of raft-rs shows.
     OneByOne,
+    /// The same with the setting `batch_append`.
     BatchAppend,
+    /// A whole batch as one message of proposals.
     OneMessage,
 }
 
@@ -44,8 +47,8 @@ impl Disk {
         log.entries.extend(entries);
     }
 
-    /// Forgets what has been applied everywhere.
-    fn forget(&self, applied: u64) {
+    /// Drops the entries that every node has applied.
+    fn drop_applied(&self, applied: u64) {
         let mut log = self.0.borrow_mut();
         while log.entries.front().is_some_and(|entry| entry.index < applied) {
             let entry = log.entries.pop_front().expect("there is one");
@@ -83,8 +86,9 @@ impl Storage for Disk {
         if index == log.base.0 {
             return Ok(log.base.1);
         }
-        let position = index.checked_sub(log.base.0 + 1).ok_or(raft::Error::Store(StorageError::Compacted))?;
-        let entry = log.entries.get(position as usize);
+        let index =
+            index.checked_sub(log.base.0 + 1).ok_or(raft::Error::Store(StorageError::Compacted))?;
+        let entry = log.entries.get(index as usize);
         entry.map(|entry| entry.term).ok_or(raft::Error::Store(StorageError::Unavailable))
     }
 
@@ -110,12 +114,12 @@ struct Node {
 
 pub(crate) struct RaftRs {
     nodes: [Node; NODES],
-    wire: VecDeque<Message>,
-    mode: Mode,
+    in_flight: VecDeque<Message>,
+    proposals: Proposals,
 }
 
 impl RaftRs {
-    pub(crate) fn new(mode: Mode) -> RaftRs {
+    pub(crate) fn new(proposals: Proposals) -> RaftRs {
         let logger = Logger::root(Discard, o!());
         let nodes = [1, 2, 3].map(|id| {
             let config = Config {
@@ -126,48 +130,50 @@ impl RaftRs {
                 max_inflight_msgs: 256,
                 check_quorum: true,
                 pre_vote: true,
-                batch_append: mode == Mode::BatchAppend,
+                batch_append: proposals == Proposals::BatchAppend,
                 ..Config::default()
             };
             let disk = Disk::default();
-            let raw = RawNode::new(&config, disk.clone(), &logger).expect("sound settings");
+            let raw = RawNode::new(&config, disk.clone(), &logger).expect("valid settings");
             Node { raw, disk, applied: Applied::default() }
         });
-        let mut cluster = RaftRs { nodes, wire: VecDeque::new(), mode };
-        cluster.nodes[0].raw.campaign().expect("a voter campaigns");
-        cluster.carry_out(0);
-        cluster.settle();
+        let mut cluster = RaftRs { nodes, in_flight: VecDeque::new(), proposals };
+        cluster.nodes[0].raw.campaign().expect("a voter can campaign");
+        cluster.execute_actions(0);
+        cluster.run_until_quiet();
         assert!(cluster.nodes[0].raw.raft.state == StateRole::Leader);
         cluster
     }
 
-    fn settle(&mut self) {
-        while let Some(message) = self.wire.pop_front() {
-            let position = message.to as usize - 1;
-            self.nodes[position].raw.step(message).expect("a sound message");
-            while let Some(message) = self.wire.pop_front_if(|next| next.to as usize - 1 == position) {
-                self.nodes[position].raw.step(message).expect("a sound message");
+    fn run_until_quiet(&mut self) {
+        while let Some(message) = self.in_flight.pop_front() {
+            let index = message.to as usize - 1;
+            self.nodes[index].raw.step(message).expect("a valid message");
+            while let Some(message) =
+                self.in_flight.pop_front_if(|next| next.to as usize - 1 == index)
+            {
+                self.nodes[index].raw.step(message).expect("a valid message");
             }
-            self.carry_out(position);
+            self.execute_actions(index);
         }
     }
 
-    fn carry_out(&mut self, position: usize) {
-        let node = &mut self.nodes[position];
+    fn execute_actions(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
         while node.raw.has_ready() {
             let mut ready = node.raw.ready();
-            self.wire.extend(ready.take_messages());
+            self.in_flight.extend(ready.take_messages());
             apply(&mut node.applied, ready.take_committed_entries());
             node.disk.append(ready.take_entries());
             if let Some(hard_state) = ready.hs() {
                 node.disk.0.borrow_mut().hard_state = hard_state.clone();
             }
-            self.wire.extend(ready.take_persisted_messages());
+            self.in_flight.extend(ready.take_persisted_messages());
             let mut light = node.raw.advance(ready);
             if let Some(commit) = light.commit_index() {
                 node.disk.0.borrow_mut().hard_state.commit = commit;
             }
-            self.wire.extend(light.take_messages());
+            self.in_flight.extend(light.take_messages());
             apply(&mut node.applied, light.take_committed_entries());
             node.raw.advance_apply();
         }
@@ -185,22 +191,22 @@ fn apply(applied: &mut Applied, entries: Vec<Entry>) {
 impl Cluster for RaftRs {
     fn commit(&mut self, commands: Vec<Vec<u8>>) {
         let leader = &mut self.nodes[0].raw;
-        if self.mode == Mode::OneMessage {
+        if self.proposals == Proposals::OneMessage {
             let mut message = Message { from: 1, ..Message::default() };
             message.set_msg_type(MessageType::MsgPropose);
             let entry = |data: Vec<u8>| Entry { data: data.into(), ..Entry::default() };
             message.set_entries(commands.into_iter().map(entry).collect::<Vec<_>>().into());
-            leader.step(message).expect("the leader takes them");
+            leader.step(message).expect("the leader accepts them");
         } else {
             for command in commands {
-                leader.propose(Vec::new(), command).expect("the leader takes it");
+                leader.propose(Vec::new(), command).expect("the leader accepts it");
             }
         }
-        self.carry_out(0);
-        self.settle();
-        if self.nodes[0].disk.0.borrow().bytes > KEPT_BYTES {
+        self.execute_actions(0);
+        self.run_until_quiet();
+        if self.nodes[0].disk.0.borrow().bytes > MAX_STORED_BYTES {
             for node in &self.nodes {
-                node.disk.forget(node.raw.raft.raft_log.applied);
+                node.disk.drop_applied(node.raw.raft.raft_log.applied);
             }
         }
     }
@@ -214,19 +220,19 @@ pub(crate) struct IdleRaftRs(Vec<RaftRs>);
 
 impl IdleRaftRs {
     pub(crate) fn new(groups: usize) -> IdleRaftRs {
-        IdleRaftRs((0..groups).map(|_| RaftRs::new(Mode::OneByOne)).collect())
+        IdleRaftRs((0..groups).map(|_| RaftRs::new(Proposals::OneByOne)).collect())
     }
 }
 
-impl Idle for IdleRaftRs {
-    /// A tick for every node; with `heartbeat_tick` 1 each is a heartbeat.
-    fn beat(&mut self) {
+impl IdleGroups for IdleRaftRs {
+    /// A tick for every node. With `heartbeat_tick` 1 every tick is a heartbeat.
+    fn heartbeat_round(&mut self) {
         for group in &mut self.0 {
-            for position in [1, 2, 0] {
-                group.nodes[position].raw.tick();
-                group.carry_out(position);
+            for index in [1, 2, 0] {
+                group.nodes[index].raw.tick();
+                group.execute_actions(index);
             }
-            group.settle();
+            group.run_until_quiet();
         }
     }
 

@@ -1,8 +1,8 @@
-//! Ours.
+//! Kodiak's timer wheel.
 
 use kodiak_timer::{Key, Wheel};
 
-use super::{BUDGET, Expired, Timers, Unknown};
+use super::{BUDGET, Expired, NotSupported, Timers};
 
 pub(crate) struct Kodiak(Wheel<u32>);
 
@@ -14,8 +14,8 @@ impl Timers for Kodiak {
     }
 
     #[inline]
-    fn insert(&mut self, tick: u64, name: u32) -> Key {
-        self.0.insert(tick, name)
+    fn insert(&mut self, tick: u64, id: u32) -> Key {
+        self.0.insert(tick, id)
     }
 
     #[inline]
@@ -29,25 +29,30 @@ impl Timers for Kodiak {
         key
     }
 
-    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+    fn next(&mut self) -> Result<Option<u64>, NotSupported> {
         Ok(self.0.next_deadline())
     }
 
     #[inline]
-    fn expire(&mut self, now: u64, handles: &mut [Option<Key>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+    fn expire(
+        &mut self,
+        now: u64,
+        handles: &mut [Option<Key>],
+        mut rearm: impl FnMut(u32) -> Option<u64>,
+    ) -> Expired {
         let mut advance = self.0.advance(now, BUDGET);
         let mut count = 0;
         while let Some(expired) = advance.next(&mut self.0) {
             count += 1;
-            let name = *expired.value();
-            match next(name) {
+            let id = *expired.value();
+            match rearm(id) {
                 Some(tick) => expired.rearm(tick),
                 None => {
                     drop(expired);
-                    handles[name as usize] = None;
+                    handles[id as usize] = None;
                 }
             }
         }
-        Expired { count, more: advance.is_spent() }
+        Expired { count, has_more: advance.is_spent() }
     }
 }

@@ -1,14 +1,16 @@
-//! `std::collections::BinaryHeap`; what is cancelled stays until it comes up, or until it is half of the heap.
+//! `std::collections::BinaryHeap` with lazy cancellation.
+//!
+//! A cancelled timer stays in the heap until it is due, or until half of the heap is cancelled.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Expired, Timers, Unknown};
+use super::{Expired, NotSupported, Timers};
 
 pub(crate) struct LazyHeap {
     heap: BinaryHeap<Reverse<(u64, u32, u32)>>,
-    /// By name: the number of the setting that counts.
-    current: Vec<u32>,
+    /// The generation of the timer that is set, by id.
+    generations: Vec<u32>,
     cancelled: usize,
 }
 
@@ -16,50 +18,60 @@ impl Timers for LazyHeap {
     type Handle = u32;
 
     fn new(capacity: usize) -> LazyHeap {
-        LazyHeap { heap: BinaryHeap::with_capacity(2 * capacity), current: vec![0; capacity], cancelled: 0 }
+        LazyHeap {
+            heap: BinaryHeap::with_capacity(2 * capacity),
+            generations: vec![0; capacity],
+            cancelled: 0,
+        }
     }
 
     #[inline]
-    fn insert(&mut self, tick: u64, name: u32) -> u32 {
-        self.heap.push(Reverse((tick, name, self.current[name as usize])));
-        name
+    fn insert(&mut self, tick: u64, id: u32) -> u32 {
+        self.heap.push(Reverse((tick, id, self.generations[id as usize])));
+        id
     }
 
     #[inline]
-    fn cancel(&mut self, name: u32) {
-        self.current[name as usize] += 1;
+    fn cancel(&mut self, id: u32) {
+        self.generations[id as usize] += 1;
         self.cancelled += 1;
         if self.cancelled > self.heap.len() / 2 {
-            let current = &self.current;
-            self.heap.retain(|Reverse((_, name, number))| current[*name as usize] == *number);
+            let generations = &self.generations;
+            self.heap
+                .retain(|Reverse((_, id, generation))| generations[*id as usize] == *generation);
             self.cancelled = 0;
         }
     }
 
-    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+    fn next(&mut self) -> Result<Option<u64>, NotSupported> {
         Ok(self.heap.peek().map(|Reverse((tick, ..))| *tick))
     }
 
     #[inline]
-    fn expire(&mut self, now: u64, handles: &mut [Option<u32>], mut next: impl FnMut(u32) -> Option<u64>) -> Expired {
+    fn expire(
+        &mut self,
+        now: u64,
+        handles: &mut [Option<u32>],
+        mut rearm: impl FnMut(u32) -> Option<u64>,
+    ) -> Expired {
         let mut count = 0;
-        while let Some(Reverse((tick, name, number))) = self.heap.peek().copied() {
+        while let Some(Reverse((tick, id, generation))) = self.heap.peek().copied() {
             if tick > now {
                 break;
             }
             self.heap.pop();
-            if number != self.current[name as usize] {
+            if generation != self.generations[id as usize] {
                 self.cancelled -= 1;
                 continue;
             }
             count += 1;
-            match next(name) {
+            match rearm(id) {
                 Some(tick) => {
-                    self.insert(tick, name);
+                    self.insert(tick, id);
                 }
-                None => handles[name as usize] = None,
+                None => handles[id as usize] = None,
             }
         }
-        Expired { count, more: false }
+        Expired { count, has_more: false }
     }
 }

@@ -1,27 +1,28 @@
-//! The timer structures, each behind one small trait. A tick is a millisecond, a timer's value a `u32` that names it.
+//! The timer structures, behind one trait.
 //!
-//! The caller keeps the handles in a table by name, as programs do; what a structure needs beside that is its own.
+//! A tick is a millisecond, and a timer's value is its id, a `u32`. The caller keeps the handles in
+//! a table by id, as programs do; that table is not part of a structure.
 
-pub(crate) mod btree;
-pub(crate) mod four_ary;
+pub(crate) mod btree_map;
+pub(crate) mod delay_queue;
+pub(crate) mod four_ary_heap;
 pub(crate) mod kodiak;
 pub(crate) mod lazy_heap;
-pub(crate) mod nexus;
-pub(crate) mod quad;
-pub(crate) mod tokio_util;
+pub(crate) mod nexus_timer;
+pub(crate) mod quad_wheel;
 
-/// How many timers one call may expire, where there is such a bound.
+/// The greatest number of timers that one call expires, where the structure has such a bound.
 pub(crate) const BUDGET: usize = 512;
 
 /// What [`Timers::expire`] did.
 pub(crate) struct Expired {
     pub(crate) count: usize,
-    /// The budget ended it; there may be more.
-    pub(crate) more: bool,
+    /// Whether more timers may be due, because the bound was reached.
+    pub(crate) has_more: bool,
 }
 
-/// The structure does not say when it wants to be called next.
-pub(crate) struct Unknown;
+/// The structure does not report its next deadline.
+pub(crate) struct NotSupported;
 
 /// Timers by deadline.
 pub(crate) trait Timers {
@@ -29,25 +30,25 @@ pub(crate) trait Timers {
 
     fn new(capacity: usize) -> Self;
 
-    fn insert(&mut self, tick: u64, name: u32) -> Self::Handle;
+    fn insert(&mut self, tick: u64, id: u32) -> Self::Handle;
 
     fn cancel(&mut self, handle: Self::Handle);
 
-    fn reschedule(&mut self, handle: Self::Handle, tick: u64, name: u32) -> Self::Handle {
+    fn reschedule(&mut self, handle: Self::Handle, tick: u64, id: u32) -> Self::Handle {
         self.cancel(handle);
-        self.insert(tick, name)
+        self.insert(tick, id)
     }
 
-    /// Until when a loop may sleep; `None` if there is nothing to wait for. `Err` if that cannot be asked.
-    fn next(&mut self) -> Result<Option<u64>, Unknown> {
-        Err(Unknown)
+    /// The time until which a loop may sleep; `None` if no timer is set.
+    fn next(&mut self) -> Result<Option<u64>, NotSupported> {
+        Err(NotSupported)
     }
 
-    /// Expires what is due at `now`. `next` says for each when it is to fire again, `None` if never.
+    /// Expires the timers that are due at `now`. `rearm` returns when a timer is to fire again.
     fn expire(
         &mut self,
         now: u64,
         handles: &mut [Option<Self::Handle>],
-        next: impl FnMut(u32) -> Option<u64>,
+        rearm: impl FnMut(u32) -> Option<u64>,
     ) -> Expired;
 }

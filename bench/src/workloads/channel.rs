@@ -1,7 +1,9 @@
-//! Messages from other threads to a loop that sleeps when it has none: what a message costs in a stream, the wakes included;
-//! what a send and a receive cost alone, with nobody at the other end; and a round trip to a loop that sleeps.
+//! Messages from other threads to a loop that sleeps when it has none.
 //!
-//! Receiver on the server's core, senders on the load's core. A bounded channel holds 4096; who finds it full yields.
+//! Three measurements: a message in a stream, with the loop's sleeps and wakes; a send and a
+//! receive alone, while the other end is idle; a round trip to a loop that sleeps. The receiver
+//! runs on the server's core, the senders on the load's core. A bounded channel holds 4096
+//! messages; a sender that finds it full yields.
 
 use std::hint;
 use std::io;
@@ -10,8 +12,8 @@ use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::channels::{ALL, Bound, Channel, Sending};
-use crate::measure::{Plan, Table, alternate};
+use crate::channels::{ALL, Capacity, Channel, MessageSender};
+use crate::measure::{Plan, Table, interleave};
 use crate::sys;
 
 const STREAM: u64 = 400_000;
@@ -21,55 +23,64 @@ const ROUND_TRIPS: usize = 5_000;
 const CAPACITY: usize = 4096;
 /// The last message of each sender.
 const LAST: u64 = u64::MAX;
-/// Tells the receiver to stay away from its queue until it is called back.
+/// The receiver leaves its queue alone after this message until the sender is done.
 const BUSY: u64 = u64::MAX - 1;
 
-/// The column of [`word`].
-const THE_WORD: &str = "a word to the other core";
+/// The column of [`core_to_core`].
+const CORE_TO_CORE: &str = "core to core";
 
 const TWO_CORES: [usize; 2] = [sys::SERVER_CORE, sys::LOAD_CORE];
 const ONE_CORE: [usize; 2] = [sys::SERVER_CORE; 2];
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
-    let chosen: Vec<&dyn Channel> = ALL.iter().copied().filter(|channel| plan.wants(channel.name())).collect();
+    let chosen: Vec<&dyn Channel> =
+        ALL.iter().copied().filter(|channel| plan.includes(channel.name())).collect();
     let names: Vec<&str> = chosen.iter().map(|channel| channel.name()).collect();
-    // What the machine's cores ask for a word, in the same rounds: it differs fourfold from one hour to the next.
-    let with_the_word: Vec<&str> = names.iter().copied().chain([THE_WORD]).collect();
-    let mut table = Table::new("Channels: a stream of messages, time for each", "ns", &with_the_word);
-    for (senders, bound, text) in [
-        (1, Bound::Of(CAPACITY), "one sender, bounded"),
-        (1, Bound::None, "one sender, unbounded"),
-        (4, Bound::Of(CAPACITY), "four senders, bounded"),
-        (4, Bound::None, "four senders, unbounded"),
+    // The machine's own latency in the same rounds: it changes fourfold from one hour to the next.
+    let columns: Vec<&str> = names.iter().copied().chain([CORE_TO_CORE]).collect();
+    let mut table = Table::new("Channels: a stream of messages, time for each", "ns", &columns);
+    for (sender_count, capacity, text) in [
+        (1, Capacity::Bounded(CAPACITY), "one sender, bounded"),
+        (1, Capacity::Unbounded, "one sender, unbounded"),
+        (4, Capacity::Bounded(CAPACITY), "four senders, bounded"),
+        (4, Capacity::Unbounded, "four senders, unbounded"),
     ] {
-        let measured = alternate(plan.rounds, &with_the_word, |index| {
-            Ok(chosen.get(index).map_or_else(word, |channel| stream(*channel, senders, bound)))
+        let measured = interleave(plan.rounds, &columns, |index| {
+            let channel = chosen.get(index);
+            Ok(channel
+                .map_or_else(core_to_core, |channel| stream(*channel, sender_count, capacity)))
         })?;
-        table.plain_row(text, &measured);
+        table.absolute_row(text, &measured);
     }
     table.print();
-    let mut table =
-        Table::new("Channels: one end alone, the other being busy elsewhere, time for each message", "ns", &names);
-    for (bound, text) in [(Bound::Of(CAPACITY), "bounded"), (Bound::None, "unbounded")] {
+    let mut table = Table::new("Channels: one end alone, time for each message", "ns", &names);
+    for (capacity, bound) in
+        [(Capacity::Bounded(CAPACITY), "bounded"), (Capacity::Unbounded, "unbounded")]
+    {
         for (cores, place) in [(TWO_CORES, "two cores"), (ONE_CORE, "one core")] {
-            let measured = alternate(plan.rounds, &names, |index| Ok(bursts(chosen[index], bound, cores)))?;
-            table.plain_row(format!("send, {bound}, {place}", bound = text), &column(&measured, 0));
-            table.plain_row(format!("receive, {bound}, {place}", bound = text), &column(&measured, 1));
+            let measured = interleave(plan.rounds, &names, |index| {
+                Ok(bursts(chosen[index], capacity, cores))
+            })?;
+            table.absolute_row(format!("send, {bound}, {place}"), &column(&measured, 0));
+            table.absolute_row(format!("receive, {bound}, {place}"), &column(&measured, 1));
         }
     }
     table.print();
     let mut table = Table::new("Channels: a round trip to a loop that sleeps", "µs", &names);
     for (cores, text) in [(TWO_CORES, "two cores"), (ONE_CORE, "one core")] {
-        let measured = alternate(plan.rounds, &names, |index| Ok(round_trip(chosen[index], cores)))?;
-        table.plain_row(format!("{text}, p50"), &column(&measured, 0));
-        table.plain_row(format!("{text}, p99"), &column(&measured, 1));
+        let measured =
+            interleave(plan.rounds, &names, |index| Ok(round_trip(chosen[index], cores)))?;
+        table.absolute_row(format!("{text}, p50"), &column(&measured, 0));
+        table.absolute_row(format!("{text}, p99"), &column(&measured, 1));
     }
     table.print();
     Ok(())
 }
 
-/// Nanoseconds until the other core sees a word that this one has written: two threads that do nothing but answer each other.
-fn word() -> f64 {
+/// Nanoseconds until the other core sees a word that this one has written.
+///
+/// Two threads do nothing but answer each other.
+fn core_to_core() -> f64 {
     const TIMES: u64 = 20_000;
     #[derive(Default)]
     #[repr(align(128))]
@@ -90,7 +101,7 @@ fn word() -> f64 {
         });
         sys::pin(sys::SERVER_CORE);
         there.0.store(1, Ordering::Release);
-        await_word(back, 1); // The other one is there.
+        await_word(back, 1); // the other thread has started
         let begun = Instant::now();
         for number in 2..=TIMES {
             there.0.store(number, Ordering::Release);
@@ -100,24 +111,30 @@ fn word() -> f64 {
     })
 }
 
-/// One of two figures that were measured together.
-fn column(measured: &[Vec<[f64; 2]>], part: usize) -> Vec<Vec<f64>> {
-    measured.iter().map(|rounds| rounds.iter().map(|both| both[part]).collect()).collect()
+/// One of two values that were measured together.
+fn column(measured: &[Vec<[f64; 2]>], index: usize) -> Vec<Vec<f64>> {
+    measured.iter().map(|rounds| rounds.iter().map(|values| values[index]).collect()).collect()
 }
 
-/// One measurement alone, for `perf` and `strace`.
-pub(crate) fn alone(name: &str, what: &str, count: u64) -> io::Result<()> {
+/// Runs one measurement, for `perf` and `strace`.
+pub(crate) fn run_single(name: &str, what: &str, count: u64) -> io::Result<()> {
     let found = ALL.iter().find(|channel| channel.name() == name).ok_or_else(crate::usage)?;
     for _ in 0..count {
         match what {
-            "stream" => println!("{:.1} ns a message", stream(*found, 1, Bound::Of(CAPACITY))),
-            "stream-4" => println!("{:.1} ns a message", stream(*found, 4, Bound::Of(CAPACITY))),
-            "stream-unbounded" => println!("{:.1} ns a message", stream(*found, 1, Bound::None)),
+            "stream" => {
+                println!("{:.1} ns a message", stream(*found, 1, Capacity::Bounded(CAPACITY)))
+            }
+            "stream-4" => {
+                println!("{:.1} ns a message", stream(*found, 4, Capacity::Bounded(CAPACITY)))
+            }
+            "stream-unbounded" => {
+                println!("{:.1} ns a message", stream(*found, 1, Capacity::Unbounded))
+            }
             "bursts" => {
-                let [send, receive] = bursts(*found, Bound::Of(CAPACITY), TWO_CORES);
+                let [send, receive] = bursts(*found, Capacity::Bounded(CAPACITY), TWO_CORES);
                 println!("send {send:.1} ns, receive {receive:.1} ns");
             }
-            "trips" => {
+            "round-trips" => {
                 let [p50, p99] = round_trip(*found, ONE_CORE);
                 println!("p50 {p50:.2} µs, p99 {p99:.2} µs");
             }
@@ -127,56 +144,63 @@ pub(crate) fn alone(name: &str, what: &str, count: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Nanoseconds a message, from the first send to the last receive, sleeps and wakes of the loop included.
-fn stream(channel: &dyn Channel, senders: u64, bound: Bound) -> f64 {
-    let (handles, lent) = mpsc::channel::<Box<dyn Sending>>();
+/// Nanoseconds for each message, from the first send to the last receive, with the loop's sleeps.
+fn stream(channel: &dyn Channel, sender_count: u64, capacity: Capacity) -> f64 {
+    let (handover, senders) = mpsc::channel::<Box<dyn MessageSender>>();
     thread::scope(|scope| {
-        let sending = scope.spawn(move || {
+        let sender_thread = scope.spawn(move || {
             sys::pin(sys::LOAD_CORE);
-            let first = lent.recv().expect("a sender");
-            let others: Vec<Box<dyn Sending>> = (1..senders).map(|_| first.another()).collect();
-            let ready = &Barrier::new(senders as usize);
+            let first = senders.recv().expect("a sender");
+            let others: Vec<Box<dyn MessageSender>> =
+                (1..sender_count).map(|_| first.clone_box()).collect();
+            let ready = &Barrier::new(sender_count as usize);
             thread::scope(|scope| {
                 let threads = others.into_iter().chain([first]).map(|mut sender| {
                     scope.spawn(move || {
                         sys::pin(sys::LOAD_CORE);
                         ready.wait();
                         let begun = Instant::now();
-                        sender.send_many(STREAM / senders);
+                        sender.send_many(STREAM / sender_count);
                         sender.send(LAST);
                         begun
                     })
                 });
                 let threads: Vec<_> = threads.collect();
-                threads.into_iter().map(|thread| thread.join().expect("a sender ended well")).min()
+                threads
+                    .into_iter()
+                    .map(|thread| thread.join().expect("a sender has not panicked"))
+                    .min()
             })
         });
         sys::pin(sys::SERVER_CORE);
         let (mut sum, mut ended) = (0, 0);
         channel.receive(
-            bound,
-            &mut |sender| handles.send(sender).expect("the senders' thread waits for it"),
+            capacity,
+            &mut |sender| handover.send(sender).expect("the senders' thread waits for it"),
             &mut |message| {
                 if message == LAST {
                     ended += 1;
                 } else {
                     sum += message;
                 }
-                ended < senders
+                ended < sender_count
             },
         );
-        let over = Instant::now();
-        assert_eq!(sum, STREAM / senders * senders);
-        let begun = sending.join().expect("the senders ended well").expect("there was a sender");
-        over.saturating_duration_since(begun).as_nanos() as f64 / STREAM as f64
+        let ended_at = Instant::now();
+        assert_eq!(sum, STREAM / sender_count * sender_count);
+        let begun = sender_thread
+            .join()
+            .expect("the senders have not panicked")
+            .expect("there is a sender");
+        ended_at.saturating_duration_since(begun).as_nanos() as f64 / STREAM as f64
     })
 }
 
-/// Nanoseconds a send while the receiver is awake and busy with something else, and nanoseconds a receive while nobody
-/// sends: the middle ones of many bursts.
-fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
-    let (handles, lent) = mpsc::channel::<Box<dyn Sending>>();
-    // Odd: the receiver has turned to something else. Even: the sender is done, the receiver may look at its queue.
+/// Nanoseconds for each send while the receiver is awake and busy, and for each receive while the
+/// sender is idle: the medians of many bursts.
+fn bursts(channel: &dyn Channel, capacity: Capacity, cores: [usize; 2]) -> [f64; 2] {
+    let (handover, senders) = mpsc::channel::<Box<dyn MessageSender>>();
+    // Odd: the receiver is busy, the sender may send. Even: the sender is done.
     let phase = &AtomicU64::new(0);
     let spins = cores[0] != cores[1];
     let await_phase = move |wanted: u64| {
@@ -186,9 +210,9 @@ fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
     };
     let receiver = thread::current();
     thread::scope(|scope| {
-        let sending = scope.spawn(move || {
+        let sender_thread = scope.spawn(move || {
             sys::pin(cores[1]);
-            let mut sender = lent.recv().expect("a sender");
+            let mut sender = senders.recv().expect("a sender");
             let mut costs = Vec::with_capacity(BURSTS as usize);
             for burst in 0..BURSTS {
                 sender.send(BUSY);
@@ -203,12 +227,12 @@ fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
             costs
         });
         sys::pin(cores[0]);
-        let sender = sending.thread().clone();
+        let sender = sender_thread.thread().clone();
         let (mut burst, mut received, mut begun) = (0, 0, Instant::now());
         let mut costs = Vec::with_capacity(BURSTS as usize);
         channel.receive(
-            bound,
-            &mut |sender| handles.send(sender).expect("the sender's thread waits for it"),
+            capacity,
+            &mut |sender| handover.send(sender).expect("the sender's thread waits for it"),
             &mut |message| {
                 match message {
                     BUSY => {
@@ -228,7 +252,7 @@ fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
                 true
             },
         );
-        let sent = sending.join().expect("the sender ended well");
+        let sent = sender_thread.join().expect("the sender has not panicked");
         [sent, costs].map(|mut costs| {
             costs.sort();
             costs[costs.len() / 2].as_nanos() as f64 / BURST as f64
@@ -236,14 +260,14 @@ fn bursts(channel: &dyn Channel, bound: Bound, cores: [usize; 2]) -> [f64; 2] {
     })
 }
 
-/// Microseconds: the middle one and the 99th of a hundred.
+/// The median and the 99th percentile, in microseconds.
 fn round_trip(channel: &dyn Channel, cores: [usize; 2]) -> [f64; 2] {
-    let (handles, lent) = mpsc::channel::<Box<dyn Sending>>();
+    let (handover, senders) = mpsc::channel::<Box<dyn MessageSender>>();
     let (back, answers) = mpsc::sync_channel::<u64>(1);
     thread::scope(|scope| {
-        let asker = scope.spawn(move || {
+        let client = scope.spawn(move || {
             sys::pin(cores[1]);
-            let mut sender = lent.recv().expect("a sender");
+            let mut sender = senders.recv().expect("a sender");
             let mut trips = Vec::with_capacity(ROUND_TRIPS);
             for number in 0..ROUND_TRIPS as u64 {
                 let begun = Instant::now();
@@ -256,11 +280,11 @@ fn round_trip(channel: &dyn Channel, cores: [usize; 2]) -> [f64; 2] {
         });
         sys::pin(cores[0]);
         channel.receive(
-            Bound::Of(CAPACITY),
-            &mut |sender| handles.send(sender).expect("the asker waits for it"),
+            Capacity::Bounded(CAPACITY),
+            &mut |sender| handover.send(sender).expect("the client waits for it"),
             &mut |message| message != LAST && back.send(message).is_ok(),
         );
-        let mut trips: Vec<Duration> = asker.join().expect("the asker ended well");
+        let mut trips: Vec<Duration> = client.join().expect("the client has not panicked");
         trips.sort();
         [50, 99].map(|percent| trips[(trips.len() - 1) * percent / 100].as_nanos() as f64 / 1000.0)
     })

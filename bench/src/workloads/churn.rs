@@ -1,17 +1,17 @@
-//! Connections that come, have 64 bytes echoed, and go.
+//! Short connections: connect, have 64 bytes echoed, close.
 
 use std::io;
 
-use super::served::Served;
+use super::server_cost::ServerCost;
 use crate::load;
 use crate::measure::Plan;
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
-    let mut served = Served::new(plan, "Connect, 64 B echo, close", "tcp");
-    served.row("one after the other", |server| {
+    let mut cost = ServerCost::new(plan, "Connect, 64 B echo, close", "tcp");
+    cost.row("one after the other", |server| {
         let address = server.address();
-        Ok(move |enough| load::churn(address, enough))
+        Ok(move |limit| load::churn(address, limit))
     })?;
-    served.print();
+    cost.print();
     Ok(())
 }

@@ -1,66 +1,79 @@
-//! The loop's own clock: how long a short timeout really takes, and how late many timeouts are while sockets keep the loop busy.
+//! The precision of timeouts: a short one alone, and many beside busy sockets.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::measure::{Plan, Table, alternate};
+use crate::measure::{Plan, Table, interleave};
 use crate::sys;
 
 const SHORT: Duration = Duration::from_micros(50);
-const SHORT_ONES: usize = 400;
+const SHORT_TIMEOUTS: usize = 400;
 const TIMERS: usize = 10_000;
-/// Timeouts are spread over this, evenly and at random.
-const LONGEST: Duration = Duration::from_millis(1000);
+/// Timeouts are random, uniform up to this.
+const MAX_TIMEOUT: Duration = Duration::from_millis(1000);
 const CONNECTIONS: usize = 8;
 
-type Short = fn() -> io::Result<Vec<Duration>>;
-type Loaded = fn(Vec<UnixStream>, Instant, &mut Lateness) -> io::Result<()>;
+type MeasureShort = fn() -> io::Result<Vec<Duration>>;
+type ServeLoaded = fn(Vec<UnixStream>, Instant, &mut Lateness) -> io::Result<()>;
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
-    let peers: [(&str, Short); 6] = [
-        ("epoll_pwait2", short::raw),
-        ("kodiak", short::kodiak),
-        ("mio", short::mio),
-        ("polling", short::polling),
-        ("calloop", short::calloop),
-        ("tokio", short::tokio),
+    let libraries: [(&str, MeasureShort); 6] = [
+        ("epoll_pwait2", short_timeout::raw),
+        ("kodiak", short_timeout::kodiak),
+        ("mio", short_timeout::mio),
+        ("polling", short_timeout::polling),
+        ("calloop", short_timeout::calloop),
+        ("tokio", short_timeout::tokio),
     ];
-    let (names, peers): (Vec<&str>, Vec<Short>) = peers.into_iter().filter(|(name, _)| plan.wants(name)).unzip();
+    let (names, measures): (Vec<&str>, Vec<MeasureShort>) =
+        libraries.into_iter().filter(|(name, _)| plan.includes(name)).unzip();
     let mut table = Table::new("A timeout of 50 µs: when it fires", "µs", &names);
-    for (slack, text) in [(None, "default slack"), (Some(Duration::from_nanos(1)), "slack of 1 ns")] {
-        let measured = alternate(plan.rounds, &names, |index| on_a_thread(slack, peers[index]))?;
+    for (slack, text) in [(None, "default slack"), (Some(Duration::from_nanos(1)), "slack of 1 ns")]
+    {
+        let measured =
+            interleave(plan.rounds, &names, |index| on_a_thread(slack, measures[index]))?;
         for (part, percent) in [(0, "p50"), (1, "p99")] {
-            table.plain_row(format!("{text}, {percent}"), &column(&measured, part));
+            table.absolute_row(format!("{text}, {percent}"), &column(&measured, part));
         }
     }
     table.print();
 
-    let peers: [(&str, Loaded); 2] = [("kodiak", loaded::kodiak), ("tokio", loaded::tokio)];
-    let (names, peers): (Vec<&str>, Vec<Loaded>) = peers.into_iter().filter(|(name, _)| plan.wants(name)).unzip();
-    let title = format!("How late {TIMERS} timeouts of up to {} ms fire beside an echo", LONGEST.as_millis());
+    let libraries: [(&str, ServeLoaded); 2] =
+        [("kodiak", loaded_loop::kodiak), ("tokio", loaded_loop::tokio)];
+    let (names, measures): (Vec<&str>, Vec<ServeLoaded>) =
+        libraries.into_iter().filter(|(name, _)| plan.includes(name)).unzip();
+    let title = format!(
+        "How late {TIMERS} timeouts of up to {} ms fire beside an echo",
+        MAX_TIMEOUT.as_millis()
+    );
     let mut table = Table::new(title, "µs", &names);
-    for (slack, text) in [(None, "default slack"), (Some(Duration::from_nanos(1)), "slack of 1 ns")] {
-        let measured = alternate(plan.rounds, &names, |index| lateness(slack, peers[index], plan.slice * 5))?;
-        for (part, what) in [(0, "p50"), (1, "p99"), (2, "the latest"), (3, "echoes a second beside it")] {
-            table.plain_row(format!("{text}, {what}"), &column(&measured, part));
+    for (slack, text) in [(None, "default slack"), (Some(Duration::from_nanos(1)), "slack of 1 ns")]
+    {
+        let measured = interleave(plan.rounds, &names, |index| {
+            lateness(slack, measures[index], plan.window * 5)
+        })?;
+        for (part, what) in
+            [(0, "p50"), (1, "p99"), (2, "the latest"), (3, "echoes a second beside it")]
+        {
+            table.absolute_row(format!("{text}, {what}"), &column(&measured, part));
         }
     }
     table.print();
     Ok(())
 }
 
-fn column<const PARTS: usize>(measured: &[Vec<[f64; PARTS]>], part: usize) -> Vec<Vec<f64>> {
-    measured.iter().map(|rounds| rounds.iter().map(|parts| parts[part]).collect()).collect()
+fn column<const N: usize>(measured: &[Vec<[f64; N]>], index: usize) -> Vec<Vec<f64>> {
+    measured.iter().map(|rounds| rounds.iter().map(|values| values[index]).collect()).collect()
 }
 
 fn percentile(sorted: &[Duration], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100].as_nanos() as f64 / 1000.0
 }
 
-/// The slack belongs to a thread, so each measurement has one.
-fn on_a_thread(slack: Option<Duration>, measure: Short) -> io::Result<[f64; 2]> {
+/// Measures on a thread of its own, because timer slack belongs to a thread.
+fn on_a_thread(slack: Option<Duration>, measure: MeasureShort) -> io::Result<[f64; 2]> {
     thread::scope(|scope| {
         let thread = scope.spawn(move || {
             sys::pin(sys::SERVER_CORE);
@@ -73,9 +86,9 @@ fn on_a_thread(slack: Option<Duration>, measure: Short) -> io::Result<[f64; 2]> 
     })
 }
 
-/// What one timeout after the other takes.
+/// Measures timeouts one after the other.
 fn each(mut one: impl FnMut() -> io::Result<()>) -> io::Result<Vec<Duration>> {
-    let took = (0..SHORT_ONES).map(|_| {
+    let took = (0..SHORT_TIMEOUTS).map(|_| {
         let begun = Instant::now();
         one()?;
         Ok(begun.elapsed())
@@ -83,8 +96,8 @@ fn each(mut one: impl FnMut() -> io::Result<()>) -> io::Result<Vec<Duration>> {
     took.collect()
 }
 
-/// A timeout of [`SHORT`], by each peer's own means.
-mod short {
+/// A timeout of [`SHORT`] in each library.
+mod short_timeout {
     use super::*;
 
     pub(super) fn raw() -> io::Result<Vec<Duration>> {
@@ -95,14 +108,14 @@ mod short {
     pub(super) fn kodiak() -> io::Result<Vec<Duration>> {
         use kodiak_reactor::{EventLoop, Handler};
 
-        struct Chain {
+        struct Repeat {
             begun: Instant,
             took: Vec<Duration>,
         }
-        impl Handler<(), ()> for Chain {
+        impl Handler<(), ()> for Repeat {
             fn timeout(&mut self, event_loop: &mut EventLoop<(), ()>, (): ()) {
                 self.took.push(self.begun.elapsed());
-                if self.took.len() == SHORT_ONES {
+                if self.took.len() == SHORT_TIMEOUTS {
                     return event_loop.shutdown();
                 }
                 self.begun = Instant::now();
@@ -110,10 +123,10 @@ mod short {
             }
         }
         let mut event_loop = EventLoop::new()?;
-        let mut chain = Chain { begun: Instant::now(), took: Vec::new() };
+        let mut repeat = Repeat { begun: Instant::now(), took: Vec::new() };
         event_loop.timeout((), SHORT).map_err(io::Error::other)?;
-        event_loop.run(&mut chain)?;
-        Ok(chain.took)
+        event_loop.run(&mut repeat)?;
+        Ok(repeat.took)
     }
 
     pub(super) fn mio() -> io::Result<Vec<Duration>> {
@@ -129,14 +142,17 @@ mod short {
     pub(super) fn calloop() -> io::Result<Vec<Duration>> {
         use calloop::timer::{TimeoutAction, Timer};
 
-        let mut event_loop: calloop::EventLoop<'_, bool> = calloop::EventLoop::try_new().map_err(io::Error::other)?;
+        let mut event_loop: calloop::EventLoop<'_, bool> =
+            calloop::EventLoop::try_new().map_err(io::Error::other)?;
         let handle = event_loop.handle();
         each(|| {
             let fired = |_: Instant, (): &mut (), fired: &mut bool| {
                 *fired = true;
                 TimeoutAction::Drop
             };
-            handle.insert_source(Timer::from_duration(SHORT), fired).map_err(|_| io::ErrorKind::Other)?;
+            handle
+                .insert_source(Timer::from_duration(SHORT), fired)
+                .map_err(|_| io::ErrorKind::Other)?;
             let mut has_fired = false;
             while !has_fired {
                 event_loop.dispatch(None, &mut has_fired).map_err(io::Error::other)?;
@@ -149,7 +165,7 @@ mod short {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let mut took = Vec::new();
-            for _ in 0..SHORT_ONES {
+            for _ in 0..SHORT_TIMEOUTS {
                 let begun = Instant::now();
                 tokio::time::sleep(SHORT).await;
                 took.push(begun.elapsed());
@@ -159,10 +175,10 @@ mod short {
     }
 }
 
-/// Deadlines to come, from a seed, and how late those that have passed were seen.
+/// Random deadlines, and how late their timeouts fired.
 struct Lateness {
     random: u64,
-    late: Vec<Duration>,
+    measured: Vec<Duration>,
 }
 
 impl Lateness {
@@ -171,18 +187,18 @@ impl Lateness {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        Instant::now() + Duration::from_nanos(self.random % LONGEST.as_nanos() as u64)
+        Instant::now() + Duration::from_nanos(self.random % MAX_TIMEOUT.as_nanos() as u64)
     }
 
-    fn note(&mut self, deadline: Instant) {
+    fn record(&mut self, deadline: Instant) {
         let late = Instant::now().checked_duration_since(deadline).expect("no timeout is early");
-        self.late.push(late);
+        self.measured.push(late);
     }
 }
 
-/// Runs a loop with timeouts and connections, and at the other end of these somebody who writes 64 bytes to each, waits for them
-/// all to come back, and begins again.
-fn lateness(slack: Option<Duration>, serve: Loaded, slice: Duration) -> io::Result<[f64; 4]> {
+/// Runs a loop with timeouts and connections, and a load that writes 64 bytes to each connection,
+/// waits for all answers, and begins again.
+fn lateness(slack: Option<Duration>, serve: ServeLoaded, window: Duration) -> io::Result<[f64; 4]> {
     let mut pairs = Vec::new();
     for _ in 0..CONNECTIONS {
         pairs.push(UnixStream::pair()?);
@@ -193,19 +209,20 @@ fn lateness(slack: Option<Duration>, serve: Loaded, slice: Duration) -> io::Resu
         let server = scope.spawn(move || {
             sys::pin(sys::SERVER_CORE);
             slack.map_or(Ok(()), kodiak_sys::set_timer_slack)?;
-            let mut lateness = Lateness { random: 0x9E37_79B9_7F4A_7C15, late: Vec::with_capacity(1 << 20) };
-            serve(served, Instant::now() + slice, &mut lateness)?;
-            Ok::<_, io::Error>(lateness.late)
+            let mut lateness =
+                Lateness { random: 0x9E37_79B9_7F4A_7C15, measured: Vec::with_capacity(1 << 20) };
+            serve(served, Instant::now() + window, &mut lateness)?;
+            Ok::<_, io::Error>(lateness.measured)
         });
-        let late = server.join().expect("the server ended well")?;
-        Ok::<_, io::Error>((late, load.join().expect("the load ended well")))
+        let late = server.join().expect("the server has not panicked")?;
+        Ok::<_, io::Error>((late, load.join().expect("the load has not panicked")))
     })?;
     late.sort();
     let latest = percentile(&late, 100);
-    Ok([percentile(&late, 50), percentile(&late, 99), latest, echoes as f64 / slice.as_secs_f64()])
+    Ok([percentile(&late, 50), percentile(&late, 99), latest, echoes as f64 / window.as_secs_f64()])
 }
 
-/// Until the server hangs up.
+/// Counts the answers until the server closes.
 fn echoes(mut clients: Vec<UnixStream>) -> u64 {
     sys::pin(sys::LOAD_CORE);
     let mut message = [7; 64];
@@ -223,20 +240,24 @@ fn echoes(mut clients: Vec<UnixStream>) -> u64 {
     }
 }
 
-/// The loops with both.
-mod loaded {
+/// Loops with timeouts and connections.
+mod loaded_loop {
     use super::*;
 
-    pub(super) fn kodiak(served: Vec<UnixStream>, until: Instant, lateness: &mut Lateness) -> io::Result<()> {
+    pub(super) fn kodiak(
+        served: Vec<UnixStream>,
+        until: Instant,
+        lateness: &mut Lateness,
+    ) -> io::Result<()> {
         use kodiak_reactor::{EventLoop, Handler, Io, ReadHint};
 
-        struct Both<'a> {
+        struct LoadedHandler<'a> {
             streams: Vec<Io<UnixStream>>,
             deadlines: Vec<Instant>,
             until: Instant,
             lateness: &'a mut Lateness,
         }
-        impl Handler<usize, ()> for Both<'_> {
+        impl Handler<usize, ()> for LoadedHandler<'_> {
             fn readable(&mut self, _: &mut EventLoop<usize, ()>, token: usize, _: ReadHint) {
                 let mut stream = self.streams[token].get_ref();
                 let mut buffer = [0; 64];
@@ -246,7 +267,7 @@ mod loaded {
             }
 
             fn timeout(&mut self, event_loop: &mut EventLoop<usize, ()>, token: usize) {
-                self.lateness.note(self.deadlines[token]);
+                self.lateness.record(self.deadlines[token]);
                 self.deadlines[token] = self.lateness.deadline();
                 event_loop.timeout_at(token, self.deadlines[token]).expect("a timeout can be set");
             }
@@ -267,10 +288,14 @@ mod loaded {
         for (token, &deadline) in deadlines.iter().enumerate() {
             event_loop.timeout_at(token, deadline).map_err(io::Error::other)?;
         }
-        Ok(event_loop.run(&mut Both { streams, deadlines, until, lateness })?)
+        Ok(event_loop.run(&mut LoadedHandler { streams, deadlines, until, lateness })?)
     }
 
-    pub(super) fn tokio(served: Vec<UnixStream>, until: Instant, lateness: &mut Lateness) -> io::Result<()> {
+    pub(super) fn tokio(
+        served: Vec<UnixStream>,
+        until: Instant,
+        lateness: &mut Lateness,
+    ) -> io::Result<()> {
         use std::cell::RefCell;
         use std::rc::Rc;
 
@@ -278,7 +303,10 @@ mod loaded {
 
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tasks = tokio::task::LocalSet::new();
-        let shared = Rc::new(RefCell::new(Lateness { random: lateness.random, late: Vec::with_capacity(1 << 20) }));
+        let shared = Rc::new(RefCell::new(Lateness {
+            random: lateness.random,
+            measured: Vec::with_capacity(1 << 20),
+        }));
         tasks.block_on(&runtime, async {
             for stream in served {
                 stream.set_nonblocking(true)?;
@@ -298,7 +326,7 @@ mod loaded {
                     loop {
                         let deadline = shared.borrow_mut().deadline();
                         tokio::time::sleep_until(deadline.into()).await;
-                        shared.borrow_mut().note(deadline);
+                        shared.borrow_mut().record(deadline);
                     }
                 });
             }
@@ -306,7 +334,7 @@ mod loaded {
             Ok::<_, io::Error>(())
         })?;
         drop(tasks);
-        lateness.late.append(&mut shared.borrow_mut().late);
+        lateness.measured.append(&mut shared.borrow_mut().measured);
         Ok(())
     }
 }

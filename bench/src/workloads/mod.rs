@@ -5,10 +5,10 @@ mod churn;
 mod clock;
 pub(crate) mod core;
 mod echo;
-mod frozen;
 mod groups;
 mod idle;
-mod served;
+mod server_cost;
+mod stalled_sender;
 pub(crate) mod timers;
 pub(crate) mod turn;
 mod udp;
@@ -31,21 +31,23 @@ const ALL: &[(&str, Workload)] = &[
     ("clock", clock::run),
     ("core", core::run),
     ("groups", groups::run),
-    ("frozen", frozen::run),
+    ("stalled-sender", stalled_sender::run),
 ];
 
-/// An error before the first of them has run for minutes.
+/// Checks all names before the first workload runs, because each takes minutes.
 pub(crate) fn check(names: &[&str]) -> io::Result<()> {
-    let known = |name: &&str| {
-        ["all", "timers-10m", "timers-counts"].contains(name) || ALL.iter().any(|(workload, _)| workload == name)
+    let is_known = |name: &&str| {
+        ["all", "timers-10m", "timers-counts"].contains(name)
+            || ALL.iter().any(|(workload, _)| workload == name)
     };
-    if names.is_empty() || !names.iter().all(known) { Err(usage()) } else { Ok(()) }
+    if names.is_empty() || !names.iter().all(is_known) { Err(usage()) } else { Ok(()) }
 }
 
-/// Runs the one that is named, or all.
+/// Runs the named workload, or `all`.
 pub(crate) fn run(name: &str, plan: &Plan) -> io::Result<()> {
     if name == "timers-10m" {
-        return timers::run_large(plan); // minutes and gigabytes: only when asked for
+        // Not part of `all`: it takes minutes and gigabytes.
+        return timers::run_large(plan);
     }
     if name == "timers-counts" {
         timers::run_counts();

@@ -1,45 +1,49 @@
-//! Timers: four mixes, the longest single call, wake-ups for nothing, and memory. One thread, one core, its processor time.
+//! Timers: four mixes of operations, the longest call, spurious wake-ups, and memory.
 //!
-//! Ten million timers (`timers-10m`) take minutes; `--peers` chooses. Wake-ups and memory alone: `timers-counts`. One mix and number
-//! of timers after the other, each measurement in a process of its own: `timers.py`.
+//! One thread on one core; the time is the thread's processor time. `timers-10m` has ten million
+//! timers and takes minutes; `--only` selects structures. `timers-counts` has only the wake-ups and
+//! the memory. `timers.py` runs each measurement in a process of its own.
 
 use std::hint::black_box;
 use std::io;
 use std::time::Instant;
 
-use crate::measure::{Plan, Spread, Table, alternate, short};
-use crate::timers::btree::BTree;
-use crate::timers::four_ary::FourAry;
+use crate::measure::{Plan, Spread, Table, interleave, three_digits};
+use crate::timers::btree_map::OrderedMap;
+use crate::timers::delay_queue::TokioDelayQueue;
+use crate::timers::four_ary_heap::FourAryHeap;
 use crate::timers::kodiak::Kodiak;
 use crate::timers::lazy_heap::LazyHeap;
-use crate::timers::nexus::Nexus;
-use crate::timers::quad::Quad;
-use crate::timers::tokio_util::Delays;
-use crate::timers::{Timers, Unknown};
+use crate::timers::nexus_timer::NexusTimer;
+use crate::timers::quad_wheel::QuadWheel;
+use crate::timers::{NotSupported, Timers};
 use crate::{sys, usage};
 
-/// Deadlines lie up to so many ticks ahead: a minute.
+/// Deadlines are up to this number of ticks ahead: a minute.
 const RANGE: u64 = 60_000;
-/// At least so many, and twice as many as there are timers (of ten million as many), so that what is put off comes due.
+/// The least number of operations.
 const OPERATIONS: u64 = 400_000;
-/// How far time moves at once where a timer fires once.
+/// The number of ticks between two calls of `expire` where each timer fires once.
 const STEP: usize = 16;
 
+/// Twice as many operations as timers, so that deferred work is done, too; of ten million as many.
 fn operations(count: u32) -> u64 {
     OPERATIONS.max(if count < 10_000_000 { 2 } else { 1 } * u64::from(count))
 }
 
-/// What one peer did in one round: ns an operation, and of the calls that expire the longest, and one that 999 of 1000 do not
-/// exceed, where that was timed.
+/// What one structure needed in one round.
 #[derive(Clone, Copy)]
 struct Measured {
+    /// Nanoseconds for each operation.
     nanos: f64,
+    /// The longest call, where single calls were timed.
     longest_micros: Option<f64>,
+    /// The 99.9th percentile of the calls.
     p999_micros: Option<f64>,
 }
 
 impl Measured {
-    /// With so many nanoseconds for each of the calls.
+    /// Adds the times of single calls, in nanoseconds.
     fn with_calls(self, mut calls: Vec<u64>) -> Measured {
         calls.sort_unstable();
         let micros = |nanos: Option<&u64>| nanos.map(|nanos| *nanos as f64 / 1_000.0);
@@ -53,44 +57,48 @@ impl Measured {
 
 type Run = fn(Mix, u32) -> Measured;
 
-/// Says at once, beside the tables that come at the end, what a row is like: the medians.
-fn progress(begun: Instant, row: &str, names: &[&str], nanos: &[Vec<f64>]) {
+/// Prints a row's medians to standard error at once; the tables come at the end.
+fn print_progress(begun: Instant, row: &str, names: &[&str], nanos: &[Vec<f64>]) {
     let cells = names.iter().zip(nanos).filter(|(_, nanos)| !nanos.is_empty());
-    let cells: Vec<String> =
-        cells.map(|(name, nanos)| format!("{name} {}", short(Spread::of(nanos.clone()).median))).collect();
+    let cells: Vec<String> = cells
+        .map(|(name, nanos)| format!("{name} {}", three_digits(Spread::of(nanos.clone()).median)))
+        .collect();
     eprintln!("{:>4} s  {row}: {} ns", begun.elapsed().as_secs(), cells.join(", "));
 }
 
-const PEERS: [(&str, Run); 7] = [
+const STRUCTURES: [(&str, Run); 7] = [
     ("kodiak", measure::<Kodiak>),
     ("lazy BinaryHeap", measure::<LazyHeap>),
-    ("4-ary heap", measure::<FourAry>),
-    ("BTreeMap", measure::<BTree>),
-    ("DelayQueue", measure::<Delays>),
-    ("quad wheel", measure::<Quad>),
-    ("nexus-timer", measure::<Nexus>),
+    ("4-ary heap", measure::<FourAryHeap>),
+    ("BTreeMap", measure::<OrderedMap>),
+    ("DelayQueue", measure::<TokioDelayQueue>),
+    ("quad wheel", measure::<QuadWheel>),
+    ("nexus-timer", measure::<NexusTimer>),
 ];
 
 #[derive(Clone, Copy)]
 enum Mix {
-    /// A request's timeout: cancelled, and set for the next request.
+    /// A request's timeout: it is cancelled, and one for the next request is set.
     CancelInsert,
-    /// All are set, all fire; for each timer both.
+    /// All timers are set and fire. The time is for both together.
     InsertFire,
-    /// Heartbeats: each that fires is set again, one to two seconds ahead.
+    /// Heartbeats: a timer that fires is set again, one to two seconds ahead.
     FireRearm,
-    /// An election or idle timeout that is pushed back a minute.
+    /// An election or idle timeout that is deferred by a minute.
     Reschedule,
 }
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
     sys::pin(sys::SERVER_CORE);
-    let chosen: Vec<(&str, Run)> = PEERS.into_iter().filter(|(name, _)| plan.wants(name)).collect();
+    let chosen: Vec<(&str, Run)> =
+        STRUCTURES.into_iter().filter(|(name, _)| plan.includes(name)).collect();
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
-    let mut table = Table::new("Timers (ns for each; the first column absolute, then ratios to it)", "ns", &names);
-    let mut plain = Table::new("Timers: the same, ns", "ns", &names);
+    let title = "Timers (ns for each; the first column absolute, then ratios to it)";
+    let mut table = Table::new(title, "ns", &names);
+    let mut absolute = Table::new("Timers: the same, ns", "ns", &names);
     let begun = Instant::now();
-    let title = "The longest single call, µs: one cancel + insert; one that fires and re-arms (512 timers where it can be limited)";
+    let title = "The longest call, µs: one cancel + insert; \
+                 one that fires and re-arms (512 timers where it can be limited)";
     let mut longest = Table::new(title, "µs", &names);
     for (mix, name) in [
         (Mix::CancelInsert, "cancel + insert"),
@@ -99,59 +107,69 @@ pub(crate) fn run(plan: &Plan) -> io::Result<()> {
         (Mix::Reschedule, "reschedule later"),
     ] {
         for (count, text) in [(1_000, "1 k"), (100_000, "100 k"), (1_000_000, "1 M")] {
-            // A million takes seconds a round: three of them, so that all takes some minutes.
+            // A round of a million timers takes seconds, so there are at most three.
             let rounds = plan.rounds.min(if count < 1_000_000 { 5 } else { 3 });
-            let measured = alternate(rounds, &names, |index| Ok(chosen[index].1(mix, count)))?;
-            let column = |of: fn(&Measured) -> Option<f64>| -> Vec<Vec<f64>> {
-                measured.iter().map(|rounds| rounds.iter().filter_map(of).collect()).collect()
+            let measured = interleave(rounds, &names, |index| Ok(chosen[index].1(mix, count)))?;
+            let column = |field: fn(&Measured) -> Option<f64>| -> Vec<Vec<f64>> {
+                measured.iter().map(|rounds| rounds.iter().filter_map(field).collect()).collect()
             };
-            progress(begun, &format!("{name}, {text}"), &names, &column(|measured| Some(measured.nanos)));
-            table.row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
-            plain.plain_row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
+            print_progress(
+                begun,
+                &format!("{name}, {text}"),
+                &names,
+                &column(|measured| Some(measured.nanos)),
+            );
+            table.ratio_row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
+            absolute
+                .absolute_row(format!("{name}, {text}"), &column(|measured| Some(measured.nanos)));
             if matches!(mix, Mix::CancelInsert | Mix::FireRearm) {
                 let text = format!("{name}, {text}");
-                longest.plain_row(&text, &column(|measured| measured.longest_micros));
-                longest.plain_row(format!("{text}, 99.9 %"), &column(|measured| measured.p999_micros));
+                longest.absolute_row(&text, &column(|measured| measured.longest_micros));
+                longest.absolute_row(
+                    format!("{text}, 99.9 %"),
+                    &column(|measured| measured.p999_micros),
+                );
             }
         }
     }
     table.print();
-    plain.print();
+    absolute.print();
     longest.print();
     run_counts();
     println!("Timers took {} s.\n", begun.elapsed().as_secs());
     Ok(())
 }
 
-/// Wake-ups for nothing, and memory.
+/// Prints the spurious wake-ups and the memory.
 pub(crate) fn run_counts() {
-    spurious();
-    memory();
+    print_spurious_wakeups();
+    print_memory();
 }
 
-/// Ten million timers: one round without a first one, for its length.
+/// Ten million timers: one round without a warm-up, because a round takes minutes.
 pub(crate) fn run_large(plan: &Plan) -> io::Result<()> {
     sys::pin(sys::SERVER_CORE);
-    let chosen: Vec<(&str, Run)> = PEERS.into_iter().filter(|(name, _)| plan.wants(name)).collect();
+    let chosen: Vec<(&str, Run)> =
+        STRUCTURES.into_iter().filter(|(name, _)| plan.includes(name)).collect();
     let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
     let begun = Instant::now();
     let mut table = Table::new("Ten million timers, ns for each", "ns", &names);
     for (mix, name) in [(Mix::CancelInsert, "cancel + insert"), (Mix::FireRearm, "fire + re-arm")] {
-        let one = |(peer, run): &(&str, Run)| {
+        let measure = |(structure, run): &(&str, Run)| {
             let nanos = vec![run(mix, 10_000_000).nanos];
-            progress(begun, name, &[peer], std::slice::from_ref(&nanos));
+            print_progress(begun, name, &[structure], std::slice::from_ref(&nanos));
             nanos
         };
-        let measured: Vec<Vec<f64>> = chosen.iter().map(one).collect();
-        table.plain_row(name, &measured);
+        let measured: Vec<Vec<f64>> = chosen.iter().map(measure).collect();
+        table.absolute_row(name, &measured);
     }
     table.print();
     Ok(())
 }
 
-/// One peer, one mix, one number of timers: for callgrind and perf.
-pub(crate) fn alone(peer: &str, mix: &str, count: u32) -> io::Result<()> {
-    let run = PEERS.iter().find(|(name, _)| *name == peer).ok_or_else(usage)?.1;
+/// Measures one structure, mix and number of timers, for callgrind and perf.
+pub(crate) fn run_single(structure: &str, mix: &str, count: u32) -> io::Result<()> {
+    let run = STRUCTURES.iter().find(|(name, _)| *name == structure).ok_or_else(usage)?.1;
     let mix = match mix {
         "cancel-insert" => Mix::CancelInsert,
         "insert-fire" => Mix::InsertFire,
@@ -160,7 +178,7 @@ pub(crate) fn alone(peer: &str, mix: &str, count: u32) -> io::Result<()> {
         _ => return Err(usage()),
     };
     if count <= 100_000 {
-        run(mix, count); // or what is measured is how the kernel hands out memory
+        run(mix, count); // warm-up: otherwise page faults dominate
     }
     let measured = run(mix, count);
     print!("{:.1} ns", measured.nanos);
@@ -171,7 +189,7 @@ pub(crate) fn alone(peer: &str, mix: &str, count: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// xorshift64*: the same numbers for everybody.
+/// xorshift64*: the same numbers for every structure.
 struct Random(u64);
 
 impl Random {
@@ -200,7 +218,8 @@ fn nanos(begun: u64, operations: u64) -> Measured {
 
 fn filled<W: Timers>(count: u32, random: &mut Random) -> (W, Vec<Option<W::Handle>>) {
     let mut timers = W::new(count as usize);
-    let handles = (0..count).map(|name| Some(timers.insert(1 + RANGE + random.below(RANGE), name))).collect();
+    let handles =
+        (0..count).map(|name| Some(timers.insert(1 + RANGE + random.below(RANGE), name))).collect();
     (timers, handles)
 }
 
@@ -208,22 +227,27 @@ fn cancel_insert<W: Timers>(count: u32, random: &mut Random) -> Measured {
     let (mut timers, mut handles) = filled::<W>(count, random);
     let begun = sys::thread_nanos();
     for step in 0..operations(count) {
-        pair(&mut timers, &mut handles, random, step);
+        cancel_and_insert(&mut timers, &mut handles, random, step);
     }
     let measured = nanos(begun, operations(count));
-    // The clock around each pair would cost more than the pair: a second time round for the longest.
+    // Reading the clock costs more than a pair, so single pairs are timed in a second pass.
     let mut calls: Vec<u64> = Vec::with_capacity(1 << 20);
     for step in operations(count)..operations(count) + u64::from(count).max(OPERATIONS / 8) {
         let begun = sys::thread_nanos();
-        pair(&mut timers, &mut handles, random, step);
+        cancel_and_insert(&mut timers, &mut handles, random, step);
         calls.push(sys::thread_nanos() - begun);
     }
     measured.with_calls(calls)
 }
 
-/// A timer is cancelled and set anew; time goes on.
-#[inline(always)] // or it is called, and the call measured
-fn pair<W: Timers>(timers: &mut W, handles: &mut [Option<W::Handle>], random: &mut Random, step: u64) {
+/// Cancels and sets one timer, and advances the time now and then.
+#[inline(always)] // so that no call is measured
+fn cancel_and_insert<W: Timers>(
+    timers: &mut W,
+    handles: &mut [Option<W::Handle>],
+    random: &mut Random,
+    step: u64,
+) {
     let name = random.below(handles.len() as u64) as u32;
     if let Some(handle) = handles[name as usize].take() {
         timers.cancel(handle);
@@ -246,7 +270,7 @@ fn insert_fire<W: Timers>(count: u32, random: &mut Random) -> Measured {
         loop {
             let expired = timers.expire(now, &mut handles, |_| None);
             fired += expired.count;
-            if !expired.more {
+            if !expired.has_more {
                 break;
             }
         }
@@ -260,16 +284,17 @@ fn fire_rearm<W: Timers>(count: u32, random: &mut Random) -> Measured {
     let mut handles: Vec<Option<W::Handle>> =
         (0..count).map(|name| Some(timers.insert(1 + random.below(1_000), name))).collect();
     let mut now = 0;
-    // Fires so many and says how many it were; `around` is given each call.
-    let mut fire = |enough: u64, around: &mut dyn FnMut(&mut dyn FnMut() -> usize)| {
+    // Fires at least `limit` timers and returns their number. Every call goes through `around`.
+    let mut fire = |limit: u64, around: &mut dyn FnMut(&mut dyn FnMut() -> usize)| {
         let mut fired = 0;
-        while fired < enough {
+        while fired < limit {
             now += 1;
-            let mut more = true;
-            while more {
+            let mut has_more = true;
+            while has_more {
                 around(&mut || {
-                    let expired = timers.expire(now, &mut handles, |_| Some(now + 1_000 + random.below(1_000)));
-                    more = expired.more;
+                    let expired = timers
+                        .expire(now, &mut handles, |_| Some(now + 1_000 + random.below(1_000)));
+                    has_more = expired.has_more;
                     fired += expired.count as u64;
                     expired.count
                 });
@@ -282,7 +307,7 @@ fn fire_rearm<W: Timers>(count: u32, random: &mut Random) -> Measured {
         call();
     });
     let measured = nanos(begun, fired);
-    // As above, a second time round for the longest.
+    // As above, single calls are timed in a second pass.
     let mut calls = Vec::with_capacity(1 << 20);
     fire(u64::from(count), &mut |call| {
         let begun = sys::thread_nanos();
@@ -305,8 +330,10 @@ fn reschedule<W: Timers>(count: u32, random: &mut Random) -> Measured {
     nanos(begun, operations(count))
 }
 
-/// A thousand timers within a minute, every second one cancelled, and a loop that sleeps until the structure says.
-fn spurious() {
+/// Prints how often a loop wakes without an expired timer.
+///
+/// There are 1,000 timers within a minute, every second one cancelled.
+fn print_spurious_wakeups() {
     fn wakes<W: Timers>() -> String {
         let mut random = Random(7);
         let mut timers = W::new(1_000);
@@ -315,42 +342,43 @@ fn spurious() {
         for handle in handles.iter_mut().step_by(2).filter_map(Option::take) {
             timers.cancel(handle);
         }
-        let (mut now, mut for_nothing) = (0, 0);
+        let (mut now, mut spurious) = (0, 0);
         loop {
             match timers.next() {
-                Err(Unknown) => return "–".to_owned(),
-                Ok(None) => return for_nothing.to_string(),
+                Err(NotSupported) => return "–".to_owned(),
+                Ok(None) => return spurious.to_string(),
                 Ok(Some(next)) => {
-                    // The clock goes on, also for one who asks to be called at once.
+                    // The clock advances, also if the structure wants to be called at once.
                     now = next.max(now + 1);
-                    for_nothing += u32::from(timers.expire(now, &mut handles, |_| None).count == 0);
+                    spurious += u32::from(timers.expire(now, &mut handles, |_| None).count == 0);
                 }
             }
         }
     }
-    println!("### Wake-ups for nothing (1,000 timers, every second one cancelled)\n");
+    println!("### Spurious wake-ups (1,000 timers, every second one cancelled)\n");
     let all = [
         ("kodiak", wakes::<Kodiak>()),
         ("lazy BinaryHeap", wakes::<LazyHeap>()),
-        ("4-ary heap", wakes::<FourAry>()),
-        ("BTreeMap", wakes::<BTree>()),
-        ("DelayQueue", wakes::<Delays>()),
-        ("quad wheel", wakes::<Quad>()),
-        ("nexus-timer", wakes::<Nexus>()),
+        ("4-ary heap", wakes::<FourAryHeap>()),
+        ("BTreeMap", wakes::<OrderedMap>()),
+        ("DelayQueue", wakes::<TokioDelayQueue>()),
+        ("quad wheel", wakes::<QuadWheel>()),
+        ("nexus-timer", wakes::<NexusTimer>()),
     ];
     let cells: Vec<String> = all.iter().map(|(name, wakes)| format!("{name} {wakes}")).collect();
     println!("{}\n", cells.join(", "));
 }
 
-/// What the allocator has handed out.
+/// The bytes that the allocator has allocated.
 fn allocated() -> usize {
-    // SAFETY: no arguments, plain numbers back.
+    // SAFETY: no arguments, and it returns numbers.
     let info = unsafe { libc::mallinfo2() };
     info.uordblks + info.hblkhd
 }
 
-/// Bytes a timer: when all have been set, and when each was cancelled and set again four times, in any order.
-fn memory() {
+/// Prints the bytes for each timer: when all are set, and after each was cancelled and set again
+/// four times on average, in random order.
+fn print_memory() {
     fn bytes<W: Timers>() -> String {
         const COUNT: u32 = 1_000_000;
         // Not counted: the table of handles.
@@ -361,7 +389,9 @@ fn memory() {
         for name in 0..COUNT {
             handles[name as usize] = Some(timers.insert(1 + random.below(RANGE), name));
         }
-        let each = |now: usize| short(Spread::of(vec![(now - before) as f64 / f64::from(COUNT)]).median);
+        let each = |now: usize| {
+            three_digits(Spread::of(vec![(now - before) as f64 / f64::from(COUNT)]).median)
+        };
         let set = each(allocated());
         for _ in 0..4 * COUNT {
             let name = random.below(COUNT.into()) as u32;
@@ -371,20 +401,21 @@ fn memory() {
             handles[name as usize] = Some(timers.insert(1 + random.below(RANGE), name));
         }
         let churned = each(allocated());
-        std::mem::forget((timers, handles)); // some insist on the handles
+        std::mem::forget((timers, handles)); // some structures check the handles when dropped
         format!("{set} / {churned}")
     }
     println!(
-        "### Bytes a timer (1 M, value of 4 bytes; the table of handles not counted): set / cancelled and set again\n"
+        "### Bytes a timer (1 M, value of 4 bytes; without the table of handles): \
+         set / cancelled and set again\n"
     );
     let all = [
         ("kodiak", bytes::<Kodiak>()),
         ("lazy BinaryHeap", bytes::<LazyHeap>()),
-        ("4-ary heap", bytes::<FourAry>()),
-        ("BTreeMap", bytes::<BTree>()),
-        ("DelayQueue", bytes::<Delays>()),
-        ("quad wheel", bytes::<Quad>()),
-        ("nexus-timer", bytes::<Nexus>()),
+        ("4-ary heap", bytes::<FourAryHeap>()),
+        ("BTreeMap", bytes::<OrderedMap>()),
+        ("DelayQueue", bytes::<TokioDelayQueue>()),
+        ("quad wheel", bytes::<QuadWheel>()),
+        ("nexus-timer", bytes::<NexusTimer>()),
     ];
     let cells: Vec<String> = all.iter().map(|(name, bytes)| format!("{name} {bytes}")).collect();
     println!("{}\n", cells.join(", "));

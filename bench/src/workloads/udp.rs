@@ -1,17 +1,17 @@
-//! Packets there and back.
+//! UDP echo.
 
 use std::io;
 
-use super::served::Served;
+use super::server_cost::ServerCost;
 use crate::load;
 use crate::measure::Plan;
 
 pub(crate) fn run(plan: &Plan) -> io::Result<()> {
-    let mut served = Served::new(plan, "UDP packets of 64 B, 32 on their way", "udp");
-    served.row("a packet there and back", |server| {
+    let mut cost = ServerCost::new(plan, "UDP packets of 64 B, 32 in flight", "udp");
+    cost.row("a packet and its echo", |server| {
         let address = server.address();
-        Ok(move |enough| load::udp(address, enough))
+        Ok(move |limit| load::udp(address, limit))
     })?;
-    served.print();
+    cost.print();
     Ok(())
 }

@@ -1,5 +1,6 @@
-//! tokio's single-threaded runtime: a task for each connection, the one buffer shared (a buffer in each task would be the
-//! usual thing, and slower and larger).
+//! tokio's current-thread runtime, with a task for each connection.
+//!
+//! All tasks share one buffer. A buffer in each task is more usual, and slower and larger.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,20 +16,20 @@ use tokio::io::{AsyncRead, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
-use super::{BUFFER, EVENTS, PACKETS, Peer, Turn};
+use super::{BUFFER_BYTES, EVENTS_PER_WAIT, IoStack, PACKETS_PER_EVENT, Turn};
 use crate::sys;
 
 pub(crate) struct Tokio;
 
 thread_local! {
-    static BUFFER_OF_LOOP: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    static LOOP_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
 }
 
 fn runtime() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_io().max_io_events_per_tick(EVENTS).build()
+    Builder::new_current_thread().enable_io().max_io_events_per_tick(EVENTS_PER_WAIT).build()
 }
 
-impl Peer for Tokio {
+impl IoStack for Tokio {
     fn name(&self) -> &'static str {
         "tokio"
     }
@@ -47,10 +48,10 @@ impl Peer for Tokio {
     fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
         runtime()?.block_on(async {
             let socket = tokio::net::UdpSocket::from_std(socket)?;
-            let mut buffer = vec![0; BUFFER];
+            let mut buffer = vec![0; BUFFER_BYTES];
             loop {
                 socket.readable().await?;
-                for _ in 0..PACKETS {
+                for _ in 0..PACKETS_PER_EVENT {
                     let Ok((count, sender)) = socket.try_recv_from(&mut buffer) else { break };
                     let _ = socket.try_send_to(&buffer[..count], sender);
                 }
@@ -63,21 +64,24 @@ impl Peer for Tokio {
     }
 }
 
-/// One read and its answer; `false` at the end.
+/// One read and its answer; `false` at the end of the stream.
 async fn echo(stream: &mut TcpStream) -> io::Result<bool> {
     match poll_fn(|context| read_and_write(stream, context)).await? {
         None => Ok(false),
-        Some(rest) if rest.is_empty() => Ok(true),
-        Some(rest) => {
-            stream.write_all(&rest).await?;
+        Some(unsent) if unsent.is_empty() => Ok(true),
+        Some(unsent) => {
+            stream.write_all(&unsent).await?;
             Ok(true)
         }
     }
 }
 
-/// Reads once and writes back at once; gives what the kernel did not take.
-fn read_and_write(stream: &mut TcpStream, context: &mut Context<'_>) -> Poll<io::Result<Option<Vec<u8>>>> {
-    BUFFER_OF_LOOP.with_borrow_mut(|buffer| {
+/// Reads once and writes back at once. Returns the bytes that the kernel did not take.
+fn read_and_write(
+    stream: &mut TcpStream,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<Vec<u8>>>> {
+    LOOP_BUFFER.with_borrow_mut(|buffer| {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
         let bytes = buffer.filled();
@@ -100,7 +104,7 @@ fn turns(count: u64) -> io::Result<Duration> {
             unsafe { AsyncFd::register_with_interest(sys::eventfd()?, Interest::READABLE)? };
         let begun = Instant::now();
         for _ in 0..count {
-            sys::ring(eventfd.get_ref());
+            sys::add_one(eventfd.get_ref());
             eventfd.readable().await?.clear_ready();
         }
         Ok(begun.elapsed())

@@ -1,4 +1,4 @@
-/* libuv as a peer: the same echo, packets and wakes as the other peers (see src/peers/mod.rs). */
+/* libuv: the same echo, packets and wakes as the other stacks (see src/io_stacks/mod.rs). */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,34 +7,34 @@
 #define BUFFER (64 * 1024)
 static char buffer[BUFFER];
 
-struct rest {
+struct unsent {
     uv_write_t request;
     uv_buf_t left;
 };
 
-static void lend(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
     (void)handle;
     (void)suggested;
     *out = uv_buf_init(buffer, BUFFER);
 }
 
-static void closed(uv_handle_t *handle) { free(handle); }
+static void on_close(uv_handle_t *handle) { free(handle); }
 
-static void read_some(uv_stream_t *stream, ssize_t count, const uv_buf_t *from);
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *from);
 
-static void rest_written(uv_write_t *request, int status) {
+static void on_unsent_written(uv_write_t *request, int status) {
     uv_stream_t *stream = request->handle;
-    free(((struct rest *)request)->left.base);
+    free(((struct unsent *)request)->left.base);
     free(request);
     if (status == 0 && !uv_is_closing((uv_handle_t *)stream))
-        uv_read_start(stream, lend, read_some);
+        uv_read_start(stream, on_alloc, on_read);
 }
 
-static void read_some(uv_stream_t *stream, ssize_t count, const uv_buf_t *from) {
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *from) {
     if (count == 0)
         return;
     if (count < 0) {
-        uv_close((uv_handle_t *)stream, closed);
+        uv_close((uv_handle_t *)stream, on_close);
         return;
     }
     uv_buf_t bytes = uv_buf_init(from->base, (unsigned)count);
@@ -42,28 +42,28 @@ static void read_some(uv_stream_t *stream, ssize_t count, const uv_buf_t *from) 
     if (written == count)
         return;
     if (written < 0 && written != UV_EAGAIN) {
-        uv_close((uv_handle_t *)stream, closed);
+        uv_close((uv_handle_t *)stream, on_close);
         return;
     }
     if (written < 0)
         written = 0;
-    struct rest *rest = malloc(sizeof *rest);
-    rest->left = uv_buf_init(malloc(count - written), (unsigned)(count - written));
-    memcpy(rest->left.base, from->base + written, count - written);
+    struct unsent *unsent = malloc(sizeof *unsent);
+    unsent->left = uv_buf_init(malloc(count - written), (unsigned)(count - written));
+    memcpy(unsent->left.base, from->base + written, count - written);
     uv_read_stop(stream);
-    uv_write(&rest->request, stream, &rest->left, 1, rest_written);
+    uv_write(&unsent->request, stream, &unsent->left, 1, on_unsent_written);
 }
 
-static void connected(uv_stream_t *listener, int status) {
+static void on_connection(uv_stream_t *listener, int status) {
     if (status < 0)
         return;
     uv_tcp_t *client = malloc(sizeof *client);
     uv_tcp_init(listener->loop, client);
     if (uv_accept(listener, (uv_stream_t *)client) == 0) {
         uv_tcp_nodelay(client, 1);
-        uv_read_start((uv_stream_t *)client, lend, read_some);
+        uv_read_start((uv_stream_t *)client, on_alloc, on_read);
     } else {
-        uv_close((uv_handle_t *)client, closed);
+        uv_close((uv_handle_t *)client, on_close);
     }
 }
 
@@ -73,11 +73,12 @@ int kodiak_uv_serve_tcp(int fd) {
     uv_loop_init(&loop);
     uv_tcp_init(&loop, &listener);
     uv_tcp_open(&listener, fd);
-    int answer = uv_listen((uv_stream_t *)&listener, 4096, connected);
+    int answer = uv_listen((uv_stream_t *)&listener, 4096, on_connection);
     return answer ? answer : uv_run(&loop, UV_RUN_DEFAULT);
 }
 
-static void received(uv_udp_t *socket, ssize_t count, const uv_buf_t *from, const struct sockaddr *sender, unsigned flags) {
+static void on_packet(uv_udp_t *socket, ssize_t count, const uv_buf_t *from,
+                      const struct sockaddr *sender, unsigned flags) {
     (void)flags;
     if (count <= 0 || sender == NULL)
         return;
@@ -91,22 +92,22 @@ int kodiak_uv_serve_udp(int fd) {
     uv_loop_init(&loop);
     uv_udp_init(&loop, &socket);
     uv_udp_open(&socket, fd);
-    int answer = uv_udp_recv_start(&socket, lend, received);
+    int answer = uv_udp_recv_start(&socket, on_alloc, on_packet);
     return answer ? answer : uv_run(&loop, UV_RUN_DEFAULT);
 }
 
-static uint64_t woken;
-static void woke(uv_async_t *handle) {
+static uint64_t wakes_seen;
+static void on_wake(uv_async_t *handle) {
     (void)handle;
-    woken++;
+    wakes_seen++;
 }
 
 uint64_t kodiak_uv_wakes(uint64_t count) {
     uv_loop_t loop;
     uv_async_t waker;
     uv_loop_init(&loop);
-    uv_async_init(&loop, &waker, woke);
-    woken = 0;
+    uv_async_init(&loop, &waker, on_wake);
+    wakes_seen = 0;
     uint64_t begun = uv_hrtime();
     for (uint64_t i = 0; i < count; i++) {
         uv_async_send(&waker);
@@ -116,5 +117,5 @@ uint64_t kodiak_uv_wakes(uint64_t count) {
     uv_close((uv_handle_t *)&waker, NULL);
     uv_run(&loop, UV_RUN_DEFAULT);
     uv_loop_close(&loop);
-    return woken == count ? took : 0;
+    return wakes_seen == count ? took : 0;
 }

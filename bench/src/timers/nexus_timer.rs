@@ -1,34 +1,34 @@
-//! nexus-timer's wheel, with its own rebalancing and a limit for each poll.
+//! nexus-timer's wheel, with its rebalancing and a limit for each poll.
 
 use std::time::{Duration, Instant};
 
 use nexus_timer::{TimerHandle, Wheel};
 
-use super::{BUDGET, Expired, Timers, Unknown};
+use super::{BUDGET, Expired, NotSupported, Timers};
 
-pub(crate) struct Nexus {
+pub(crate) struct NexusTimer {
     wheel: Wheel<u32>,
     begun: Instant,
     due: Vec<u32>,
 }
 
-impl Nexus {
+impl NexusTimer {
     fn at(&self, tick: u64) -> Instant {
         self.begun + Duration::from_millis(tick)
     }
 }
 
-impl Timers for Nexus {
+impl Timers for NexusTimer {
     type Handle = TimerHandle<u32>;
 
-    fn new(_: usize) -> Nexus {
+    fn new(_: usize) -> NexusTimer {
         let begun = Instant::now();
-        Nexus { wheel: Wheel::unbounded(4096, begun), begun, due: Vec::with_capacity(BUDGET) }
+        NexusTimer { wheel: Wheel::unbounded(4096, begun), begun, due: Vec::with_capacity(BUDGET) }
     }
 
     #[inline]
-    fn insert(&mut self, tick: u64, name: u32) -> TimerHandle<u32> {
-        self.wheel.schedule(self.at(tick), name)
+    fn insert(&mut self, tick: u64, id: u32) -> TimerHandle<u32> {
+        self.wheel.schedule(self.at(tick), id)
     }
 
     #[inline]
@@ -42,7 +42,7 @@ impl Timers for Nexus {
         self.wheel.reschedule(handle, deadline)
     }
 
-    fn next(&mut self) -> Result<Option<u64>, Unknown> {
+    fn next(&mut self) -> Result<Option<u64>, NotSupported> {
         let next = self.wheel.next_deadline();
         Ok(next.map(|next| next.saturating_duration_since(self.begun).as_millis() as u64))
     }
@@ -52,18 +52,18 @@ impl Timers for Nexus {
         &mut self,
         now: u64,
         handles: &mut [Option<TimerHandle<u32>>],
-        mut next: impl FnMut(u32) -> Option<u64>,
+        mut rearm: impl FnMut(u32) -> Option<u64>,
     ) -> Expired {
         let now = self.at(now);
         let mut due = std::mem::take(&mut self.due);
         let count = self.wheel.poll_and_rebalance_with_limit(now, BUDGET, &mut due);
-        for name in due.drain(..) {
-            if let Some(handle) = handles[name as usize].take() {
+        for id in due.drain(..) {
+            if let Some(handle) = handles[id as usize].take() {
                 self.wheel.free(handle);
             }
-            handles[name as usize] = next(name).map(|tick| self.insert(tick, name));
+            handles[id as usize] = rearm(id).map(|tick| self.insert(tick, id));
         }
         self.due = due;
-        Expired { count, more: count == BUDGET }
+        Expired { count, has_more: count == BUDGET }
     }
 }

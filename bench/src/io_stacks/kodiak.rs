@@ -1,4 +1,4 @@
-//! Ours.
+//! Kodiak's reactor.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -9,29 +9,32 @@ use kodiak_net::TcpStream;
 use kodiak_reactor::{EventLoop, Handler, Interest, Io, ReadHint, Trigger};
 use slab::Slab;
 
-use super::{ACCEPTS, BUFFER, Connection, EVENTS, PACKETS, Peer, Step, Turn, Until};
+use super::{
+    ACCEPTS_PER_EVENT, BUFFER_BYTES, Connection, EVENTS_PER_WAIT, IoStack, NextStep,
+    PACKETS_PER_EVENT, ReadUntil, Turn,
+};
 use crate::sys;
 
 pub(crate) struct Kodiak;
 
-impl Peer for Kodiak {
+impl IoStack for Kodiak {
     fn name(&self) -> &'static str {
         "kodiak"
     }
 
     fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
         let listener = kodiak_net::TcpListener::from_std(listener)?;
-        let mut event_loop = EventLoop::builder().events_per_turn(EVENTS).build()?;
-        event_loop.register(&listener, Token::Door)?;
-        let mut server = Echo { listener, connections: Slab::new(), buffer: vec![0; BUFFER] };
+        let mut event_loop = EventLoop::builder().events_per_turn(EVENTS_PER_WAIT).build()?;
+        event_loop.register(&listener, Token::Listener)?;
+        let mut server = Echo { listener, connections: Slab::new(), buffer: vec![0; BUFFER_BYTES] };
         Ok(event_loop.run(&mut server)?)
     }
 
     fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
         let socket = kodiak_net::UdpSocket::from_std(socket)?;
-        let mut event_loop = EventLoop::builder().events_per_turn(EVENTS).build()?;
+        let mut event_loop = EventLoop::builder().events_per_turn(EVENTS_PER_WAIT).build()?;
         event_loop.register(&socket, ())?;
-        Ok(event_loop.run(&mut Packets { socket, buffer: vec![0; BUFFER] })?)
+        Ok(event_loop.run(&mut Packets { socket, buffer: vec![0; BUFFER_BYTES] })?)
     }
 
     fn turns(&self, turn: Turn, count: u64) -> Option<io::Result<Duration>> {
@@ -44,7 +47,7 @@ impl Peer for Kodiak {
 
 #[derive(Clone, Copy)]
 enum Token {
-    Door,
+    Listener,
     Connection(u32),
 }
 
@@ -57,29 +60,36 @@ struct Echo {
 type Loop = EventLoop<Token, ()>;
 
 impl Echo {
-    /// Kept apart from what is done for each message.
+    /// Not inlined into the code that runs for each message.
     #[inline(never)]
     fn accept(&mut self, event_loop: &mut Loop) {
-        for _ in 0..ACCEPTS {
+        for _ in 0..ACCEPTS_PER_EVENT {
             let Ok(Some((stream, _))) = self.listener.accept() else { return };
             let entry = self.connections.vacant_entry();
             let ready = stream.set_nodelay(true).is_ok();
-            if ready && event_loop.register(&stream, Token::Connection(entry.key() as u32)).is_ok() {
+            if ready && event_loop.register(&stream, Token::Connection(entry.key() as u32)).is_ok()
+            {
                 entry.insert(Connection::new(stream));
             }
         }
     }
 
-    fn proceed(&mut self, event_loop: &mut Loop, key: u32) {
+    fn echo(&mut self, event_loop: &mut Loop, key: u32) {
         let Some(connection) = self.connections.get_mut(key as usize) else { return };
-        let step = connection.proceed(&mut self.buffer, Until::Once);
-        if step == Step::Close {
+        let step = connection.echo(&mut self.buffer, ReadUntil::OneRead);
+        if step == NextStep::Close {
             self.connections.remove(key as usize);
         } else if step != connection.waits_for {
             connection.waits_for = step;
-            let interest = if step == Step::Write { Interest::WRITABLE } else { Interest::READABLE };
-            let moved = event_loop.reregister(&connection.stream, Token::Connection(key), interest, Trigger::Level);
-            moved.expect("a registered connection can be registered otherwise");
+            let interest =
+                if step == NextStep::Write { Interest::WRITABLE } else { Interest::READABLE };
+            let result = event_loop.reregister(
+                &connection.stream,
+                Token::Connection(key),
+                interest,
+                Trigger::Level,
+            );
+            result.expect("a registered connection can be reregistered");
         }
     }
 }
@@ -87,14 +97,14 @@ impl Echo {
 impl Handler<Token, ()> for Echo {
     fn readable(&mut self, event_loop: &mut Loop, token: Token, _: ReadHint) {
         match token {
-            Token::Door => self.accept(event_loop),
-            Token::Connection(key) => self.proceed(event_loop, key),
+            Token::Listener => self.accept(event_loop),
+            Token::Connection(key) => self.echo(event_loop, key),
         }
     }
 
     fn writable(&mut self, event_loop: &mut Loop, token: Token) {
         if let Token::Connection(key) = token {
-            self.proceed(event_loop, key);
+            self.echo(event_loop, key);
         }
     }
 }
@@ -106,7 +116,7 @@ struct Packets {
 
 impl Handler<(), ()> for Packets {
     fn readable(&mut self, _: &mut EventLoop<(), ()>, (): (), _: ReadHint) {
-        for _ in 0..PACKETS {
+        for _ in 0..PACKETS_PER_EVENT {
             let Ok((count, sender)) = self.socket.recv_from(&mut self.buffer) else { return };
             let _ = self.socket.send_to(&self.buffer[..count], sender);
         }
@@ -129,7 +139,8 @@ impl Handler<u64, ()> for Turns {
 }
 
 fn wakes(count: u64) -> io::Result<Duration> {
-    let mut event_loop: EventLoop<u64, ()> = EventLoop::builder().events_per_turn(EVENTS).build()?;
+    let mut event_loop: EventLoop<u64, ()> =
+        EventLoop::builder().events_per_turn(EVENTS_PER_WAIT).build()?;
     let (remote, mut turns) = (event_loop.remote(), Turns::default());
     let begun = Instant::now();
     for _ in 0..count {
@@ -141,13 +152,14 @@ fn wakes(count: u64) -> io::Result<Duration> {
 }
 
 fn events(count: u64) -> io::Result<Duration> {
-    let mut event_loop: EventLoop<u64, ()> = EventLoop::builder().events_per_turn(EVENTS).build()?;
+    let mut event_loop: EventLoop<u64, ()> =
+        EventLoop::builder().events_per_turn(EVENTS_PER_WAIT).build()?;
     let eventfd: Io<OwnedFd> = Io::new(sys::eventfd()?);
     event_loop.register_opt(&eventfd, 6, Interest::READABLE, Trigger::Edge)?;
     let mut turns = Turns::default();
     let begun = Instant::now();
     for _ in 0..count {
-        sys::ring(eventfd.get_ref());
+        sys::add_one(eventfd.get_ref());
         event_loop.run_once(&mut turns, None)?;
     }
     assert_eq!(turns.seen, 7 * count);

@@ -1,4 +1,4 @@
-/* libevent as a peer: the same echo, packets and turns as the other peers (see src/peers/mod.rs). */
+/* libevent: the same echo, packets and turns as the other stacks (see src/io_stacks/mod.rs). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <event2/event.h>
@@ -17,68 +17,69 @@ static char buffer[BUFFER];
 
 struct client {
     struct event *event;
-    char *rest;
+    char *unsent;
     size_t left;
     size_t start;
 };
 
-static void leave(struct client *client, evutil_socket_t fd) {
+static void close_client(struct client *client, evutil_socket_t fd) {
     event_free(client->event);
-    free(client->rest);
+    free(client->unsent);
     free(client);
     close(fd);
 }
 
-static void ready(evutil_socket_t fd, short what, void *argument);
+static void on_ready(evutil_socket_t fd, short what, void *argument);
 
 static void wait_for(struct client *client, evutil_socket_t fd, short what) {
     event_del(client->event);
-    event_assign(client->event, event_get_base(client->event), fd, what | EV_PERSIST, ready, client);
+    struct event_base *base = event_get_base(client->event);
+    event_assign(client->event, base, fd, what | EV_PERSIST, on_ready, client);
     event_add(client->event, NULL);
 }
 
-static void ready(evutil_socket_t fd, short what, void *argument) {
+static void on_ready(evutil_socket_t fd, short what, void *argument) {
     struct client *client = argument;
     (void)what;
-    if (client->rest) {
-        ssize_t written = write(fd, client->rest + client->start, client->left);
+    if (client->unsent) {
+        ssize_t written = write(fd, client->unsent + client->start, client->left);
         if (written < 0) {
             if (errno != EAGAIN)
-                leave(client, fd);
+                close_client(client, fd);
             return;
         }
         client->start += written;
         client->left -= written;
         if (client->left)
             return;
-        free(client->rest);
-        client->rest = NULL;
+        free(client->unsent);
+        client->unsent = NULL;
         wait_for(client, fd, EV_READ);
         return;
     }
     ssize_t count = read(fd, buffer, BUFFER);
     if (count <= 0) {
         if (count == 0 || errno != EAGAIN)
-            leave(client, fd);
+            close_client(client, fd);
         return;
     }
     ssize_t written = write(fd, buffer, count);
     if (written == count)
         return;
     if (written < 0 && errno != EAGAIN) {
-        leave(client, fd);
+        close_client(client, fd);
         return;
     }
     if (written < 0)
         written = 0;
     client->start = 0;
     client->left = count - written;
-    client->rest = malloc(client->left);
-    memcpy(client->rest, buffer + written, client->left);
+    client->unsent = malloc(client->left);
+    memcpy(client->unsent, buffer + written, client->left);
     wait_for(client, fd, EV_WRITE);
 }
 
-static void arrived(evutil_socket_t listener, short what, void *base) {
+static void accept_clients(evutil_socket_t listener, short what, void *base) {
     (void)what;
     for (int i = 0; i < 64; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), on = 1;
@@ -86,14 +87,14 @@ static void arrived(evutil_socket_t listener, short what, void *base) {
             return;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         struct client *client = calloc(1, sizeof *client);
-        client->event = event_new(base, fd, EV_READ | EV_PERSIST, ready, client);
+        client->event = event_new(base, fd, EV_READ | EV_PERSIST, on_ready, client);
         event_add(client->event, NULL);
     }
 }
 
 int kodiak_event_serve_tcp(int fd) {
     struct event_base *base = event_base_new();
-    event_add(event_new(base, fd, EV_READ | EV_PERSIST, arrived, base), NULL);
+    event_add(event_new(base, fd, EV_READ | EV_PERSIST, accept_clients, base), NULL);
     return event_base_dispatch(base);
 }
 
@@ -116,12 +117,12 @@ int kodiak_event_serve_udp(int fd) {
     return event_base_dispatch(base);
 }
 
-static uint64_t seen;
-static void see(evutil_socket_t fd, short what, void *argument) {
+static uint64_t events_seen;
+static void count_event(evutil_socket_t fd, short what, void *argument) {
     (void)fd;
     (void)what;
     (void)argument;
-    seen++;
+    events_seen++;
 }
 
 static uint64_t now(void) {
@@ -133,9 +134,9 @@ static uint64_t now(void) {
 uint64_t kodiak_event_turns(uint64_t count) {
     struct event_base *base = event_base_new();
     int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    struct event *event = event_new(base, fd, EV_READ | EV_ET | EV_PERSIST, see, NULL);
+    struct event *event = event_new(base, fd, EV_READ | EV_ET | EV_PERSIST, count_event, NULL);
     event_add(event, NULL);
-    seen = 0;
+    events_seen = 0;
     uint64_t begun = now(), one = 1;
     for (uint64_t i = 0; i < count; i++) {
         if (write(fd, &one, 8) != 8)
@@ -146,5 +147,5 @@ uint64_t kodiak_event_turns(uint64_t count) {
     event_free(event);
     event_base_free(base);
     close(fd);
-    return seen == count ? took : 0;
+    return events_seen == count ? took : 0;
 }

@@ -1,4 +1,4 @@
-//! calloop: a callback for each source.
+//! calloop, with a callback for each source.
 
 use std::cell::RefCell;
 use std::io;
@@ -7,19 +7,24 @@ use std::time::{Duration, Instant};
 
 use calloop::generic::Generic;
 use calloop::ping::make_ping;
-use calloop::{EventLoop, EventSource, Interest, LoopHandle, Mode, Poll, PostAction, Readiness, Token, TokenFactory};
+use calloop::{
+    EventLoop, EventSource, Interest, LoopHandle, Mode, Poll, PostAction, Readiness, Token,
+    TokenFactory,
+};
 
-use super::{ACCEPTS, BUFFER, PACKETS, Peer, Rest, Step, Turn, Until};
+use super::{
+    ACCEPTS_PER_EVENT, BUFFER_BYTES, IoStack, NextStep, PACKETS_PER_EVENT, ReadUntil, Turn, Unsent,
+};
 use crate::sys;
 
 pub(crate) struct Calloop;
 
 thread_local! {
-    /// The loop's one buffer.
-    static BUFFER_OF_LOOP: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    /// The buffer that all connections share.
+    static LOOP_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER_BYTES]);
 }
 
-impl Peer for Calloop {
+impl IoStack for Calloop {
     fn name(&self) -> &'static str {
         "calloop"
     }
@@ -27,11 +32,11 @@ impl Peer for Calloop {
     fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
         let mut event_loop: EventLoop<'_, ()> = EventLoop::try_new()?;
         let handle = event_loop.handle();
-        let door = Generic::new(listener, Interest::READ, Mode::Level);
-        let inserted = event_loop.handle().insert_source(door, move |_, listener, _| {
-            for _ in 0..ACCEPTS {
+        let listener_key = Generic::new(listener, Interest::READ, Mode::Level);
+        let inserted = event_loop.handle().insert_source(listener_key, move |_, listener, _| {
+            for _ in 0..ACCEPTS_PER_EVENT {
                 let Ok((stream, _)) = listener.accept() else { break };
-                welcome(&handle, stream)?;
+                add_connection(&handle, stream)?;
             }
             Ok(PostAction::Continue)
         });
@@ -43,9 +48,9 @@ impl Peer for Calloop {
     fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
         let mut event_loop: EventLoop<'_, ()> = EventLoop::try_new()?;
         let source = Generic::new(socket, Interest::READ, Mode::Level);
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; BUFFER_BYTES];
         let inserted = event_loop.handle().insert_source(source, move |_, socket, ()| {
-            for _ in 0..PACKETS {
+            for _ in 0..PACKETS_PER_EVENT {
                 let Ok((count, sender)) = socket.recv_from(&mut buffer) else { break };
                 let _ = socket.send_to(&buffer[..count], sender);
             }
@@ -61,10 +66,10 @@ impl Peer for Calloop {
     }
 }
 
-/// A connection as a source: calloop's generic one, whose interest changes with what is left over.
+/// A connection as a source: calloop's generic one, whose interest depends on its unsent bytes.
 struct Client {
     stream: Generic<TcpStream>,
-    rest: Rest,
+    unsent: Unsent,
 }
 
 impl EventSource for Client {
@@ -73,22 +78,30 @@ impl EventSource for Client {
     type Ret = ();
     type Error = io::Error;
 
-    fn process_events<F>(&mut self, readiness: Readiness, token: Token, _: F) -> io::Result<PostAction>
+    fn process_events<F>(
+        &mut self,
+        readiness: Readiness,
+        token: Token,
+        _: F,
+    ) -> io::Result<PostAction>
     where
         F: FnMut((), &mut ()),
     {
-        let rest = &mut self.rest;
-        let mut step = Step::Read;
+        let unsent = &mut self.unsent;
+        let mut step = NextStep::Read;
         self.stream.process_events(readiness, token, |_, stream| {
-            step = BUFFER_OF_LOOP.with_borrow_mut(|buffer| rest.proceed(&mut &**stream, buffer, Until::Once));
+            step = LOOP_BUFFER
+                .with_borrow_mut(|buffer| unsent.echo(&mut &**stream, buffer, ReadUntil::OneRead));
             Ok(PostAction::Continue)
         })?;
         let interest = match step {
-            Step::Close => return Ok(PostAction::Remove),
-            Step::Read => Interest::READ,
-            Step::Write => Interest::WRITE,
+            NextStep::Close => return Ok(PostAction::Remove),
+            NextStep::Read => Interest::READ,
+            NextStep::Write => Interest::WRITE,
         };
-        if (interest.readable, interest.writable) == (self.stream.interest.readable, self.stream.interest.writable) {
+        if (interest.readable, interest.writable)
+            == (self.stream.interest.readable, self.stream.interest.writable)
+        {
             return Ok(PostAction::Continue);
         }
         self.stream.interest = interest;
@@ -108,11 +121,16 @@ impl EventSource for Client {
     }
 }
 
-fn welcome(handle: &LoopHandle<'_, ()>, stream: TcpStream) -> io::Result<()> {
+fn add_connection(handle: &LoopHandle<'_, ()>, stream: TcpStream) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
-    let client = Client { stream: Generic::new(stream, Interest::READ, Mode::Level), rest: Rest::default() };
-    handle.insert_source(client, |(), _, ()| {}).map_err(|error| io::Error::other(error.to_string()))?;
+    let client = Client {
+        stream: Generic::new(stream, Interest::READ, Mode::Level),
+        unsent: Unsent::default(),
+    };
+    handle
+        .insert_source(client, |(), _, ()| {})
+        .map_err(|error| io::Error::other(error.to_string()))?;
     Ok(())
 }
 
@@ -133,7 +151,7 @@ fn turns(turn: Turn, count: u64) -> io::Result<Duration> {
     for _ in 0..count {
         match turn {
             Turn::Wake => ping.ping(),
-            Turn::Event => sys::ring(&eventfd),
+            Turn::Event => sys::add_one(&eventfd),
         }
         event_loop.dispatch(None, &mut seen)?;
     }

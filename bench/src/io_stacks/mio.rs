@@ -1,4 +1,4 @@
-//! mio: edges only, so a connection is read until a read falls short.
+//! mio, which has only edge triggers: a connection is read until a short read.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -10,37 +10,41 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
 
-use super::{BUFFER, Connection, EVENTS, Peer, Step, Turn, Until};
+use super::{BUFFER_BYTES, Connection, EVENTS_PER_WAIT, IoStack, NextStep, ReadUntil, Turn};
 use crate::sys;
 
 pub(crate) struct Mio;
 
-const DOOR: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX);
 
-impl Peer for Mio {
+impl IoStack for Mio {
     fn name(&self) -> &'static str {
         "mio"
     }
 
     fn serve_tcp(&self, listener: TcpListener) -> io::Result<()> {
         let mut listener = mio::net::TcpListener::from_std(listener);
-        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS));
-        let mut buffer = vec![0; BUFFER];
+        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS_PER_WAIT));
+        let mut buffer = vec![0; BUFFER_BYTES];
         let mut connections: Slab<Connection<TcpStream>> = Slab::new();
-        poll.registry().register(&mut listener, DOOR, Interest::READABLE)?;
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         loop {
             poll.poll(&mut events, None)?;
             for event in &events {
-                if event.token() == DOOR {
+                if event.token() == LISTENER {
                     accept(&poll, &listener, &mut connections)?;
                     continue;
                 }
                 let Some(connection) = connections.get_mut(event.token().0) else { continue };
-                let until = if event.is_read_closed() { Until::Empty } else { Until::Short };
-                match connection.proceed(&mut buffer, until) {
-                    Step::Close => drop(connections.remove(event.token().0)),
-                    // Registered for both, and edges come of themselves.
-                    Step::Read | Step::Write => {}
+                let until = if event.is_read_closed() {
+                    ReadUntil::WouldBlock
+                } else {
+                    ReadUntil::ShortRead
+                };
+                match connection.echo(&mut buffer, until) {
+                    NextStep::Close => drop(connections.remove(event.token().0)),
+                    // Registered for both interests, and an edge needs no change.
+                    NextStep::Read | NextStep::Write => {}
                 }
             }
         }
@@ -48,13 +52,13 @@ impl Peer for Mio {
 
     fn serve_udp(&self, socket: UdpSocket) -> io::Result<()> {
         let mut socket = mio::net::UdpSocket::from_std(socket);
-        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS));
-        let mut buffer = vec![0; BUFFER];
-        poll.registry().register(&mut socket, DOOR, Interest::READABLE)?;
+        let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS_PER_WAIT));
+        let mut buffer = vec![0; BUFFER_BYTES];
+        poll.registry().register(&mut socket, LISTENER, Interest::READABLE)?;
         loop {
             poll.poll(&mut events, None)?;
             for _ in &events {
-                // Who gets edges may not stop before nothing waits: nobody would tell him of the rest.
+                // Until it would block: with an edge trigger the rest would not be reported again.
                 while let Ok((count, sender)) = socket.recv_from(&mut buffer) {
                     let _ = socket.send_to(&buffer[..count], sender);
                 }
@@ -72,18 +76,22 @@ fn accept(
     listener: &mio::net::TcpListener,
     connections: &mut Slab<Connection<TcpStream>>,
 ) -> io::Result<()> {
-    // As with packets: until nobody waits.
+    // As with packets: until it would block.
     while let Ok((mut stream, _)) = listener.accept() {
         stream.set_nodelay(true)?;
         let entry = connections.vacant_entry();
-        poll.registry().register(&mut stream, Token(entry.key()), Interest::READABLE | Interest::WRITABLE)?;
+        poll.registry().register(
+            &mut stream,
+            Token(entry.key()),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         entry.insert(Connection::new(stream));
     }
     Ok(())
 }
 
 fn turns(turn: Turn, count: u64) -> io::Result<Duration> {
-    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS));
+    let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(EVENTS_PER_WAIT));
     let waker = Waker::new(poll.registry(), Token(7))?;
     let eventfd: OwnedFd = sys::eventfd()?;
     let raw = eventfd.as_raw_fd();
@@ -93,7 +101,7 @@ fn turns(turn: Turn, count: u64) -> io::Result<Duration> {
     for _ in 0..count {
         match turn {
             Turn::Wake => waker.wake()?,
-            Turn::Event => sys::ring(&eventfd),
+            Turn::Event => sys::add_one(&eventfd),
         }
         poll.poll(&mut events, None)?;
         for event in &events {
