@@ -193,18 +193,20 @@ fn a_failed_wake_is_tried_again_and_kept_for_the_loop() {
 
 #[test]
 fn would_block_and_interrupted_are_not_errors() {
-    struct Says(Mutex<Vec<io::ErrorKind>>);
-    impl Wake for Says {
+    struct ScriptedErrors(Mutex<Vec<io::ErrorKind>>);
+    impl Wake for ScriptedErrors {
         fn wake(&self) -> io::Result<()> {
             self.0.lock().unwrap().pop().map_or(Ok(()), |kind| Err(kind.into()))
         }
     }
-    let says =
-        Arc::new(Says(Mutex::new(vec![io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted])));
-    let notifier = Notifier::new(Arc::clone(&says));
+    let errors = Arc::new(ScriptedErrors(Mutex::new(vec![
+        io::ErrorKind::WouldBlock,
+        io::ErrorKind::Interrupted,
+    ])));
+    let notifier = Notifier::new(Arc::clone(&errors));
     notifier.arm();
     notifier.notify().expect("interrupted is tried again; a full pipe wakes");
-    assert!(says.0.lock().unwrap().is_empty());
+    assert!(errors.0.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kodiak_reactor::{Registration, Source};
-use kodiak_sys::socket::{Progress, connect_progress};
+use kodiak_sys::socket::{ConnectProgress, connect_progress};
 
 use crate::error::{Address, ConnectError};
 
@@ -88,8 +88,8 @@ impl<S: Source> Connecting<S> {
     /// [`ConnectError`] if the attempt has failed; the socket is then closed and out of its loop.
     pub fn finish(self) -> Result<Finish<S>, ConnectError> {
         match connect_progress(self.stream.as_fd()) {
-            Ok(Progress::Connected) => Ok(Finish::Connected(self.stream)),
-            Ok(Progress::Pending) => Ok(Finish::InProgress(self)),
+            Ok(ConnectProgress::Connected) => Ok(Finish::Connected(self.stream)),
+            Ok(ConnectProgress::InProgress) => Ok(Finish::InProgress(self)),
             Err(source) => Err(ConnectError { address: self.address, source }),
         }
     }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{readiness_until, tcp_pair, watching};
-use kodiak_sys::socket::{self, AcceptFailure, Progress};
+use kodiak_sys::socket::{self, AcceptFailure, ConnectProgress};
 use kodiak_sys::{Interest, Readiness, Trigger};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -82,8 +82,8 @@ fn an_unanswered_attempt_is_pending() {
     let address = listener.local_addr().unwrap();
     let attempts: Vec<_> = (0..16).map(|_| socket::connect_tcp(address).unwrap().0).collect();
     let progress = |client: &OwnedFd| socket::connect_progress(client.as_fd()).unwrap();
-    assert!(attempts.iter().any(|client| progress(client) == Progress::Pending));
-    assert!(attempts.iter().any(|client| progress(client) == Progress::Connected));
+    assert!(attempts.iter().any(|client| progress(client) == ConnectProgress::InProgress));
+    assert!(attempts.iter().any(|client| progress(client) == ConnectProgress::Connected));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn unix_sockets_connect_at_once() {
     assert_eq!(socket::connect_unix(&path).unwrap_err().kind(), ErrorKind::NotFound);
     let listener = UnixListener::bind(&path).unwrap();
     let (client, progress) = socket::connect_unix(&path).unwrap();
-    assert_eq!(progress, Progress::Connected);
+    assert_eq!(progress, ConnectProgress::Connected);
     assert_nonblocking_and_cloexec(&client);
     let server = socket::accept_unix(listener.as_fd()).unwrap();
     assert_nonblocking_and_cloexec(&server);

@@ -197,7 +197,7 @@ impl Selector {
     ///
     /// # Errors
     /// [`Interrupted`](io::ErrorKind::Interrupted) when a signal handler ran. No event is lost; the
-    /// caller, who knows its deadline, waits again.
+    /// caller, which knows its deadline, waits again.
     #[inline]
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<usize> {
         self.imp.wait(&mut events.buffer, timeout)?;

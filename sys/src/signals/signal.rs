@@ -56,7 +56,7 @@ signals! {
     SEGV = SIGSEGV;
     /// A bad system call.
     SYS = SIGSYS;
-    /// A write to a pipe or socket that nobody reads.
+    /// A write to a pipe or socket whose reading end is closed.
     PIPE = SIGPIPE;
     /// A timer of `alarm` or `setitimer`.
     ALRM = SIGALRM;

@@ -26,7 +26,7 @@
 //! let selector = Selector::new()?;
 //! selector.add(client.as_fd(), 0, Interest::WRITABLE, Trigger::Level)?;
 //! selector.wait(&mut Events::with_capacity(1), None)?;
-//! assert_eq!(socket::connect_progress(client.as_fd())?, socket::Progress::Connected);
+//! assert_eq!(socket::connect_progress(client.as_fd())?, socket::ConnectProgress::Connected);
 //!
 //! let (server, peer) = socket::accept_tcp(listener.as_fd())?;
 //! assert!(peer.ip().is_loopback());
@@ -47,7 +47,7 @@ pub use credentials::{PeerCredentials, peer_credentials};
 pub use datagram::{peek_from, recv_from, send_to};
 pub use descriptors::{MAX_DESCRIPTORS, Received, recv_with_descriptors, send_with_descriptors};
 pub use stream::{
-    Progress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix,
+    ConnectProgress, accept_tcp, accept_unix, connect_progress, connect_tcp, connect_unix,
     connect_unix_addr,
 };
 

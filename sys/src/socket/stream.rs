@@ -11,12 +11,12 @@ use std::path::Path;
 
 /// How far a connection attempt has come.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Progress {
+pub enum ConnectProgress {
     /// It is connected (Unix sockets usually are at once).
     Connected,
     /// It is in progress: the socket becomes writable when the attempt has ended, and then
     /// [`connect_progress`] returns the result.
-    Pending,
+    InProgress,
 }
 
 /// Opens a TCP socket and begins to connect it to `address`.
@@ -24,7 +24,7 @@ pub enum Progress {
 /// # Errors
 /// The [kernel's error](crate#errors), if the attempt fails at once: no route, or, on loopback, no
 /// listener.
-pub fn connect_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
+pub fn connect_tcp(address: SocketAddr) -> io::Result<(OwnedFd, ConnectProgress)> {
     connect(Address::inet(address))
 }
 
@@ -36,7 +36,7 @@ pub fn connect_tcp(address: SocketAddr) -> io::Result<(OwnedFd, Progress)> {
 /// - [`WouldBlock`](io::ErrorKind::WouldBlock): the listener's queue is full. The attempt has not
 ///   begun and nothing will be reported: try again later.
 /// - any other [kernel's error](crate#errors), for instance that there is no listener.
-pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
+pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, ConnectProgress)> {
     connect(Address::unix_path(path)?)
 }
 
@@ -46,7 +46,7 @@ pub fn connect_unix(path: &Path) -> io::Result<(OwnedFd, Progress)> {
 /// # Errors
 /// As [`connect_unix`]; also [`InvalidInput`](io::ErrorKind::InvalidInput) for the address of an
 /// unnamed socket.
-pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progress)> {
+pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, ConnectProgress)> {
     connect(Address::unix(address)?)
 }
 
@@ -56,7 +56,7 @@ pub fn connect_unix_addr(address: &UnixSocketAddr) -> io::Result<(OwnedFd, Progr
 /// Why the attempt failed. [`NotConnected`](io::ErrorKind::NotConnected) if it failed and another
 /// call of [`take_error`] has taken the reason. Otherwise the [kernel's error](crate#errors), for
 /// instance that the descriptor is not a socket.
-pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
+pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<ConnectProgress> {
     // The order matters: first the error (reading it clears it), then whether there is a peer.
     // Without either, the attempt is in progress, or has just failed, or another call has taken its
     // error. Only in the first case the socket has not hung up.
@@ -64,9 +64,9 @@ pub fn connect_progress(socket: BorrowedFd<'_>) -> io::Result<Progress> {
         return Err(error);
     }
     match check_peer(socket) {
-        Ok(()) => Ok(Progress::Connected),
+        Ok(()) => Ok(ConnectProgress::Connected),
         Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-        Err(_) if !has_hung_up(socket)? => Ok(Progress::Pending),
+        Err(_) if !has_hung_up(socket)? => Ok(ConnectProgress::InProgress),
         Err(_) => Err(take_error(socket)?.unwrap_or_else(|| {
             let text = "the connection attempt has failed, and another call of take_error has \
                         taken the reason";
@@ -121,14 +121,14 @@ pub fn accept_unix(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     accept(listener, None)
 }
 
-fn connect((address, len): AddressAndLen) -> io::Result<(OwnedFd, Progress)> {
+fn connect((address, len): AddressAndLen) -> io::Result<(OwnedFd, ConnectProgress)> {
     let socket = stream_socket(address.family())?;
     let (raw, address) = (socket.as_raw_fd(), std::ptr::from_ref(&address).cast());
     // SAFETY: the descriptor is ours, and `address` points to `len` initialised bytes.
     match check(unsafe { libc::connect(raw, address, len) }) {
-        Ok(_) => Ok((socket, Progress::Connected)),
+        Ok(_) => Ok((socket, ConnectProgress::Connected)),
         // After an interruption the attempt goes on, as a non-blocking one does (POSIX, connect).
-        Err(error) if is_in_progress(&error) => Ok((socket, Progress::Pending)),
+        Err(error) if is_in_progress(&error) => Ok((socket, ConnectProgress::InProgress)),
         Err(error) => Err(error),
     }
 }
