@@ -344,7 +344,7 @@ fn a_stopped_node_catches_up() {
 
 /// Snapshots early, in small pieces.
 fn compacting(options: Options) -> Options {
-    let limits = Limits { snapshot_every_bytes: 2048, ..options.limits };
+    let limits = Limits::default().snapshot_every_bytes(2048);
     let log = LogOptions { segment_bytes: 4096, ..options.log };
     options.limits(limits).log(log).snapshot_chunk_bytes(512)
 }

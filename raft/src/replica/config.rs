@@ -1,56 +1,80 @@
-//! What a replica is told when it is made.
+//! A replica's settings.
 
 use std::time::Duration;
 
 use crate::core::{Config, ConfigError, TIMEOUT_MAX};
 
 /// A replica's settings.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kodiak_raft::core::Config;
+/// use kodiak_raft::replica::{Limits, ReplicaConfig};
+/// use kodiak_raft::types::NodeId;
+///
+/// let config = ReplicaConfig::new(Config::new(NodeId(1)))
+///     .request_timeout(Duration::from_secs(2))
+///     .limits(Limits::default().pending_requests(1_000));
+/// # assert!(config.validate().is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReplicaConfig {
-    /// The core's. Its `seed` must differ between two lives of a node: request numbers start from
-    /// it.
+    /// The core's settings.
+    ///
+    /// The `seed` must differ between two starts of a node: request numbers start from it.
     pub core: Config,
-    /// How long a request may wait for its outcome. At most [`TIMEOUT_MAX`]. Default 5 s.
+    /// The longest time that a request waits for its outcome. At most [`TIMEOUT_MAX`]. Default 5 s.
     pub request_timeout: Duration,
-    /// What a replica holds for its clients at most.
+    /// The most that a replica holds for its clients.
     pub limits: Limits,
 }
 
-/// What a replica holds for its clients at most. A request beyond a limit is refused with an
-/// outcome that names it.
+/// The most that a replica holds for its clients.
+///
+/// A request beyond a limit is refused with an outcome that names the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
-    /// Requests not answered yet, those that other nodes forwarded included. Default 65 536.
+    /// Unanswered requests, including those that other nodes forwarded. Default 65 536.
     pub pending_requests: usize,
     /// The bytes of their commands and queries. Default 64 MiB.
     pub pending_bytes: usize,
-    /// Commands handed to the leader and not answered yet. Default 16 384.
+    /// Unanswered commands that this node forwarded to the leader. Default 16 384.
     pub forwarded_requests: usize,
-    /// One command or query. At most the core's `command_bytes`. Default 1 MiB.
+    /// The bytes of one command or query. At most the core's `command_bytes`. Default 1 MiB.
     pub request_bytes: usize,
-    /// The entries of one proposal together
-    /// ([`Entry::size_bytes`](crate::types::Entry::size_bytes)), though at least one command. The
-    /// core's `uncommitted_bytes` counts too. Default 1 MiB.
+    /// The bytes of the entries of one proposal.
+    ///
+    /// See [`Entry::size_bytes`](crate::types::Entry::size_bytes). A single larger command is
+    /// proposed alone. The core's `uncommitted_bytes` applies too. Default 1 MiB.
     pub batch_bytes: usize,
-    /// A snapshot is taken when so many bytes of log have been applied since the last one, and as
-    /// many as the last one took. Default 64 MiB.
+    /// The bytes of log between two snapshots.
+    ///
+    /// A snapshot is taken when this many bytes have been applied since the last one, but no fewer
+    /// than the last snapshot took. Default 64 MiB.
     pub snapshot_every_bytes: u64,
-    /// A snapshot of more bytes than this fails, and its file is removed: no disk is filled by a
-    /// state machine whose reader never ends. Less than the disk has beside the log, and more than
-    /// any state may grow to, for without snapshots the log grows. Snapshots of a leader's are not
-    /// bounded by it. Default: `None`, a snapshot may take all the room that there is.
+    /// The most bytes of one snapshot of this node's state machine; a larger one fails.
+    ///
+    /// The file of a failed snapshot is removed, so a state machine whose reader never ends cannot
+    /// fill the disk. Choose it smaller than the disk's room beside the log and larger than any
+    /// state may grow, because without snapshots the log grows. It does not apply to snapshots
+    /// that the leader sends. Default `None`: no limit.
     pub snapshot_bytes: Option<u64>,
-    /// A digest of the state is taken after every entry whose index is a multiple of this, and
-    /// compared between the members ([`StateMachine::digest`](super::StateMachine::digest)); 0:
-    /// none is taken. A node whose state has gone wrong is found within so many entries. Must be
-    /// the same on all nodes: digests after different entries are not compared. It stands beside
-    /// the other settings of what is done with the state machine; any value is in range. Default 10
-    /// 000.
+    /// The number of entries between two digests of the state; 0 takes none.
+    ///
+    /// A digest is taken after every entry whose index is a multiple of this number, and compared
+    /// between the members ([`StateMachine::digest`](super::StateMachine::digest)), so a diverged
+    /// state is found within this many entries. All nodes must have the same value: digests after
+    /// different entries are not compared. Default 10 000.
     pub digest_interval: u64,
-    /// A node whose state machine has failed goes on acknowledging, and can compact nothing of what
-    /// it cannot apply. When that takes more bytes than this, the node stops
-    /// ([`UnappliedLogFull`](super::UnappliedLogFull)): less than its disk has, so that it does not
-    /// stop for want of room. Default: `None`, it goes on as long as there is room.
+    /// The most bytes of log that a failed state machine may leave unapplied.
+    ///
+    /// A node whose state machine has failed still acknowledges entries but cannot compact those
+    /// that it did not apply. Beyond this limit the node stops
+    /// ([`UnappliedLogFull`](super::UnappliedLogFull)). Choose it smaller than the disk, so that
+    /// the disk does not fill up first. Default `None`: no limit.
     pub unapplied_log_bytes: Option<u64>,
 }
 
@@ -70,42 +94,71 @@ impl Default for Limits {
     }
 }
 
+macro_rules! setters {
+    ($self:ty { $($name:ident: $type:ty),* $(,)? }) => {
+        impl $self {
+            $(
+                #[doc = concat!("Sets the field `", stringify!($name), "`.")]
+                #[must_use]
+                pub fn $name(mut self, $name: $type) -> $self {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters!(Limits {
+    pending_requests: usize,
+    pending_bytes: usize,
+    forwarded_requests: usize,
+    request_bytes: usize,
+    batch_bytes: usize,
+    snapshot_every_bytes: u64,
+    snapshot_bytes: Option<u64>,
+    digest_interval: u64,
+    unapplied_log_bytes: Option<u64>,
+});
+
+setters!(ReplicaConfig { request_timeout: Duration, limits: Limits });
+
 /// Why a replica cannot start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReplicaConfigError {
-    /// The core's settings, or what was saved.
+    /// The core's settings, or the saved state, are not valid.
     #[error(transparent)]
     Core(#[from] ConfigError),
-    /// Requests would end before they begin.
+    /// The request timeout is zero.
     #[error("ReplicaConfig::request_timeout is zero; every request would time out at once")]
     ZeroTimeout,
-    /// Requests would wait for longer than any time may be.
+    /// The request timeout is longer than [`TIMEOUT_MAX`].
     #[error("ReplicaConfig::request_timeout is {value:?}; it may be at most {:?}", TIMEOUT_MAX)]
     TimeoutTooLong {
-        /// Its value.
+        /// The timeout.
         value: Duration,
     },
     /// A limit is out of its range.
     #[error("Limits::{name} is {value}; it must be between 1 and {most}")]
     Limit {
-        /// The setting.
+        /// The field of [`Limits`].
         name: &'static str,
         /// Its value.
         value: usize,
-        /// The most it can be.
+        /// The largest value allowed.
         most: usize,
     },
 }
 
 impl ReplicaConfig {
-    /// Defaults around a core's settings.
+    /// The default settings around these of the core.
     #[must_use]
     pub fn new(core: Config) -> ReplicaConfig {
         ReplicaConfig { core, request_timeout: Duration::from_secs(5), limits: Limits::default() }
     }
 
-    /// Checks that the settings make sense together.
+    /// Checks that each setting is in its range and fits the others.
     ///
     /// # Errors
     /// Names the first setting that does not.
@@ -127,11 +180,7 @@ impl ReplicaConfig {
             ("batch_bytes", limits.batch_bytes, usize::MAX),
             ("unapplied_log_bytes", limits.unapplied_log_bytes.map_or(1, to_usize), usize::MAX),
             ("snapshot_bytes", limits.snapshot_bytes.map_or(1, to_usize), usize::MAX),
-            (
-                "snapshot_every_bytes",
-                limits.snapshot_every_bytes.try_into().unwrap_or(usize::MAX),
-                usize::MAX,
-            ),
+            ("snapshot_every_bytes", to_usize(limits.snapshot_every_bytes), usize::MAX),
         ];
         match ranges.into_iter().find(|&(_, value, most)| value < 1 || value > most) {
             Some((name, value, most)) => Err(ReplicaConfigError::Limit { name, value, most }),
@@ -149,13 +198,17 @@ mod tests {
     fn defaults_are_valid_and_errors_name_the_setting() {
         let good = ReplicaConfig::new(Config::new(NodeId(1)));
         good.validate().unwrap();
-        let hasty = ReplicaConfig { request_timeout: Duration::ZERO, ..good.clone() };
-        assert!(hasty.validate().unwrap_err().to_string().contains("request_timeout"));
-        let closed =
-            ReplicaConfig { limits: Limits { pending_bytes: 0, ..good.limits }, ..good.clone() };
-        assert!(closed.validate().unwrap_err().to_string().contains("Limits::pending_bytes"));
-        let large = Limits { request_bytes: good.core.command_bytes + 1, ..good.limits };
-        let large = ReplicaConfig { limits: large, ..good };
-        assert!(large.validate().unwrap_err().to_string().contains("Limits::request_bytes"));
+        let command_bytes = good.core.command_bytes;
+        let refused = [
+            (good.clone().request_timeout(Duration::ZERO), "request_timeout"),
+            (good.clone().limits(Limits::default().pending_bytes(0)), "Limits::pending_bytes"),
+            (
+                good.limits(Limits::default().request_bytes(command_bytes + 1)),
+                "Limits::request_bytes",
+            ),
+        ];
+        for (config, name) in refused {
+            assert!(config.validate().unwrap_err().to_string().contains(name));
+        }
     }
 }

@@ -1,5 +1,4 @@
-//! Digests of the replicated state: when one is taken, and what follows when it is not that of a
-//! majority.
+//! Digests of the state: when one is taken, and the reaction to one that differs from a majority's.
 //!
 //! ```text
 //!  committed   Apply 8 to 10 | TakeDigest 10 | Apply 11 to 13      with digest_interval 10
@@ -11,13 +10,13 @@ use crate::storage::Job;
 use crate::types::{Digest, Divergence, Entries, Index, Now};
 
 impl Replica {
-    /// Whether digests are taken now: below feature level 2 some members may not know them.
+    /// Whether digests are taken now. Below feature level 2 some members may not know them.
     pub(super) fn takes_digests(&self) -> bool {
         let is_on = self.limits.digest_interval > 0;
         is_on && self.core.configuration().feature_level.is_above_base()
     }
 
-    /// Hands entries to the state machine, with the digests that are to be taken among them.
+    /// Gives entries to the state machine, with the digests that are due among them.
     pub(super) fn apply_with_digests(&mut self, mut entries: Entries) {
         while let Some(index) = self.next_digest_index(&entries) {
             let (before, after) = entries.split_after(index);
@@ -30,8 +29,8 @@ impl Replica {
         }
     }
 
-    /// The first of these entries after which a digest is taken: whatever it is, Raft's own
-    /// included.
+    /// The index of the first of these entries after which a digest is due. Raft's own entries
+    /// count.
     fn next_digest_index(&self, entries: &Entries) -> Option<Index> {
         if !self.takes_digests() {
             return None;
@@ -41,8 +40,9 @@ impl Replica {
         (next <= last).then_some(Index(next))
     }
 
-    /// The state machine has taken a digest, if it can. One that is taken for a snapshot alone
-    /// stays here: other nodes take none after that entry.
+    /// The state machine has taken a digest, or takes none.
+    ///
+    /// A digest taken for a snapshot alone is not reported: other nodes take none after that entry.
     pub(super) fn handle_digest(&mut self, now: Now, digest: Option<Digest>) {
         let Some(digest) = digest else { return };
         let is_regular = digest.index.0.is_multiple_of(self.limits.digest_interval.max(1));
@@ -53,8 +53,9 @@ impl Replica {
         }
     }
 
-    /// A majority of the voters has another state than this node: it answers nobody any more, and
-    /// its state machine stops behind what it has been handed.
+    /// A majority of the voters has a state that differs from this node's.
+    ///
+    /// The node stops answering, and its state machine stops after the jobs that it has already.
     pub(super) fn handle_divergence(&mut self, divergence: Divergence) {
         let failure = divergence_failure(divergence);
         self.machine.is_stopping = true;
@@ -65,11 +66,12 @@ impl Replica {
     }
 }
 
-/// What clients and operators of a node are told whose state is not that of a majority.
+/// The failure of a state machine whose state differs from a majority's, for clients and operators.
 pub(super) fn divergence_failure(divergence: Divergence) -> MachineFailure {
     let Divergence { digest: Digest { index, version, value }, majority, .. } = divergence;
     let reason = format!(
-        "its digest is {value:016x}, and a majority of the voters has {majority:016x} (version {version})"
+        "its digest is {value:016x}, and a majority of the voters has {majority:016x} \
+         (version {version})"
     );
     MachineFailure { callback: MachineCallback::Digest, index, reason, has_panicked: false }
 }

@@ -1,21 +1,23 @@
-//! Raises the cluster's feature level: adds to the change what the members' versions support.
+//! Raising the cluster's feature level: adds each member's supported level to the change.
 //!
-//! A configuration of the base level records no levels: nodes of that level could not read them. So
-//! the leader learns them from the handshakes, and one entry records them and raises the active
-//! level ([`FeatureLevel`](crate::types::FeatureLevel)).
+//! A configuration of the base level records no levels, because nodes of that level could not
+//! decode them. So the leader learns the levels from handshakes, and one entry records them and
+//! raises the active level ([`FeatureLevel`](crate::types::FeatureLevel)).
 
 use std::collections::BTreeMap;
 
 use super::{Refusal, Replica};
 use crate::types::{FeatureLevel, MEMBERS_MAX, MemberChange, NodeId};
 
-/// What the versions of this node's peers support, by their latest handshakes in this life.
+/// The feature levels that this node's peers support, from their handshakes since the start.
 #[derive(Debug, Default)]
 pub(super) struct PeerLevels(BTreeMap<NodeId, FeatureLevel>);
 
 impl Replica {
-    /// The version that `peer` runs supports this level, by its handshake. A node that is no member
-    /// may become one, so it is remembered, too, until there are [`MEMBERS_MAX`] of them.
+    /// Records the feature level that `peer` announced in its handshake.
+    ///
+    /// Up to [`MEMBERS_MAX`] nodes that are not members are remembered too: they may become
+    /// members.
     pub fn note_feature_level(&mut self, peer: NodeId, level: FeatureLevel) {
         if self.levels.0.len() >= 2 * MEMBERS_MAX {
             let members = &self.core.configuration().members;
@@ -24,10 +26,10 @@ impl Replica {
         self.levels.0.insert(peer, level);
     }
 
-    /// The changes, and before them what each member supports if they raise the active level.
+    /// Puts the level of each member before `changes`, if these raise the active level.
     ///
     /// # Errors
-    /// A member has not been connected to this node, so that its version is not known.
+    /// A member has not been connected to this node, so its level is not known.
     pub(super) fn with_feature_levels(
         &self,
         changes: &[MemberChange],
@@ -52,8 +54,8 @@ impl Replica {
                 Some(_) => {}
                 None => {
                     let reason = format!(
-                        "node {node} has not been connected to this leader, so its feature level is not known; \
-                         start it, or remove it, and try again"
+                        "node {node} has not been connected to this leader, so its feature level \
+                         is not known; start it, or remove it, and try again"
                     );
                     return Err(Refusal::Declined { reason, is_final: false });
                 }

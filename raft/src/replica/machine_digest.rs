@@ -1,13 +1,14 @@
-//! What a state machine says of its state in a few bytes, and how the sessions are mixed in.
+//! Digests of the replicated state: the state machine and the sessions.
 
 use crate::types::{Digest, Index};
 
-/// The digest of a state machine's state. See
-/// [`StateMachine::digest`](super::StateMachine::digest).
+/// The digest of a state machine's state.
+///
+/// See [`StateMachine::digest`](super::StateMachine::digest).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MachineDigest {
-    /// How the value is made. Digests of different versions are not compared, so a program that
-    /// makes it in another way raises this.
+    /// The version of the method that computes the value. Digests of different versions are not
+    /// compared; a program that changes the method increments this.
     pub version: u32,
     /// The value: equal for equal states, and different for almost all different ones.
     pub value: u64,
@@ -20,8 +21,8 @@ impl MachineDigest {
     }
 }
 
-/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014), over `word` and what came before. It is
-/// the same on every machine: digests are compared between them.
+/// The finalizer of SplitMix64 (Steele, Lea, Flood, 2014) over `hash` and `word`. It gives the same
+/// value on every machine, because digests are compared between them.
 pub(super) fn mix(hash: u64, word: u64) -> u64 {
     let value = hash.rotate_left(23).wrapping_add(word).wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -42,7 +43,7 @@ pub(super) fn mix_bytes(hash: u64, bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    /// Nodes of different programs compare these: a change makes healthy nodes stop.
+    /// Nodes of different versions compare these: a change would stop healthy nodes.
     #[test]
     fn digest_values_never_change() {
         assert_eq!([mix(0, 0), mix(1, 2), mix_bytes(7, b"0123456789")], GOLDEN);

@@ -1,27 +1,26 @@
-//! Everything that decides, without I/O: the core, the order of application, forwarding, requests
-//! and their deadlines.
+//! A replica without I/O: the core, the order of application, forwarding, requests and deadlines.
 //!
-//! A [`Replica`] is driven like the core: inputs in, [`Effect`]s out, time as an argument. The node
-//! drives it on a reactor, the simulator on a virtual clock; both are meant to be too thin to be
+//! A [`Replica`] is driven like the core: inputs go in, [`Effect`]s come out, time is an argument.
+//! The node drives it on a reactor, the simulator on a virtual clock; both are kept too thin to be
 //! wrong.
 //!
 //! ```text
-//! submit(Write) -> waiting -> leads?   propose -> in the log -> applied, same term: Answer
-//!                                                            -> a later term is applied: Refused
+//! submit(Write) -> waiting -> leads?   proposed -> in the log -> applied, same term: Answer
+//!                                                             -> a later term applied: Refused
 //!                          -> follows? Forward -> the leader's outcome; link broken: Unknown
-//!                          -> nobody?  waits, bounded, until the deadline: Refused
-//! submit(Read)  -> ReadIndex -> applied up to it -> Query -> Answer; nothing until the deadline: Refused
-//! submit(LeaseRead), the same with the leader's lease; submit(StaleRead) -> Query -> Answer
+//!                          -> no leader: waits until the deadline: Refused
+//! submit(Read)  -> ReadIndex -> applied up to it -> Query -> Answer; deadline passed: Refused
+//! submit(LeaseRead): the same with the leader's lease
+//! submit(StaleRead) -> Query -> Answer
 //! ```
 //!
 //! A deadline that passes while a command is in a log or with the leader makes its outcome
-//! `Unknown`, never `Refused`: `Refused` means that it had no effect and never will have one.
+//! `Unknown`, never `Refused`: `Refused` means that it had no effect and never will.
 //!
-//! A command within a session ([`sessions`](Sessions)) goes the same way, and may go it again:
-//! where its outcome is `Unknown`, whoever asked may ask again, any node, and will get the first
-//! answer.
+//! A command within a session ([`Sessions`]) takes the same way. If its outcome is `Unknown`, its
+//! author may submit it again, to any node, and gets the first answer.
 //!
-//! A cluster of one, with a disk that forgets:
+//! A cluster of one node, with a disk that stores nothing:
 //!
 //! ```
 //! use std::io::{self, Read};
@@ -29,8 +28,8 @@
 //! use bytes::Bytes;
 //! use kodiak_raft::core::{Config, Done};
 //! use kodiak_raft::replica::{
-//!     Answer, Committed, Effect, MachineError, MachineHost, MachineRunner, Outcome, Query, Replica,
-//!     ReplicaConfig, Request, RequestId, StateMachine,
+//!     Answer, Committed, Effect, MachineError, MachineHost, MachineRunner, Outcome, Query,
+//!     Replica, ReplicaConfig, Request, RequestId, StateMachine,
 //! };
 //! use kodiak_raft::storage::Job;
 //! use kodiak_raft::types::{
@@ -97,10 +96,12 @@ mod answer;
 mod config;
 mod divergence;
 mod effect;
+mod event;
 mod feature_levels;
 mod machine;
 mod machine_digest;
 mod message;
+mod outcome;
 pub(crate) mod peer_records;
 mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
@@ -115,13 +116,15 @@ mod writes;
 pub use admin::AdminRequest;
 pub use answer::{Answer, Query};
 pub use config::{Limits, ReplicaConfig, ReplicaConfigError};
-pub use effect::{Effect, QueryId, ReplicaEvent};
+pub use effect::{Effect, QueryId};
+pub use event::ReplicaEvent;
 pub use machine::{
     LOADING_GRACE, LoadingProgress, MachineCallback, MachineDone, MachineError, MachineFailure,
     MachineHost, MachineJob, MachineRunner, RESTORE_ATTEMPTS, UnappliedLogFull,
 };
 pub use machine_digest::MachineDigest;
-pub use message::{Bound, Doubt, Outcome, PeerMessage, Refusal, Request, RequestId};
+pub use message::{PeerMessage, Request, RequestId};
+pub use outcome::{Bound, Doubt, Outcome, Refusal};
 pub use replica::{Replica, ReplicaStatus};
 pub use sessions::{
     ANSWER_BYTES_MAX, ANSWERS_BYTES_MAX, ANSWERS_PER_SESSION_MAX, SESSION_TTL_MS, SESSIONS_MAX,

@@ -1,8 +1,8 @@
-//! Reads: one question to the core for all of a kind that came between two polls, then wait until
-//! the index is applied, then ask the state machine (§6.4). A stale read asks the state machine at
-//! once.
+//! Reads: confirm an index with the core, wait until it is applied, query the state machine (§6.4).
 //!
-//! A read changes nothing, so it may be asked again as often as leaders change, until its deadline.
+//! One request to the core confirms all reads of a mode that arrived between two polls. A stale
+//! read queries the state machine at once. A read changes nothing, so after a change of leader it
+//! is repeated, until its deadline.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,30 +12,30 @@ use super::{Answer, MachineJob, Outcome, QueryId, Refusal, Replica};
 use crate::core::ReadId;
 use crate::types::{Index, Now};
 
-/// What the core is asked for.
+/// How the core confirms that this read sees the latest commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReadMode {
-    /// A majority's word that nobody else leads.
+    /// A majority confirms that no other node leads.
     Quorum,
-    /// The leader's lease, if it has one.
+    /// The leader's lease confirms it, if there is one.
     Lease,
 }
 
-/// The reads that have not reached the state machine.
+/// Reads that have not reached the state machine.
 #[derive(Debug, Default)]
 pub(super) struct Reads {
-    /// The core has not been asked for these.
+    /// Reads for which the core has not been asked.
     queued: Vec<RequestKey>,
-    /// Nor for these, for which a lease is enough.
+    /// The same, for reads that a lease may confirm.
     queued_lease: Vec<RequestKey>,
-    /// It has for these, and has not answered. Numbers rise.
+    /// Reads for which the core has been asked. The ids increase.
     asked: VecDeque<(ReadId, ReadMode, Vec<RequestKey>)>,
-    /// It has answered for these: they wait for the index to be applied.
+    /// Reads whose index the core has confirmed: they wait until it is applied.
     confirmed: Vec<(Index, Vec<RequestKey>)>,
-    /// Emptied lists, to be filled again.
+    /// Empty lists, for reuse.
     spare: Vec<Vec<RequestKey>>,
     last_id: u64,
-    /// Whether anything has happened since the core last refused.
+    /// Whether any input has arrived since the core last refused.
     may_retry: bool,
 }
 
@@ -52,7 +52,7 @@ impl Reads {
         }
     }
 
-    /// Something has happened: the core may say yes now.
+    /// An input has arrived: the core may accept now what it refused before.
     pub(super) fn wake(&mut self) {
         self.may_retry = true;
     }
@@ -94,7 +94,7 @@ impl Reads {
         }
     }
 
-    /// Forgets lists whose requests are all gone.
+    /// Drops reads that are no longer pending.
     pub(super) fn retain_pending(&mut self, is_pending: impl Fn(RequestKey) -> bool) {
         self.queued.retain(|&key| is_pending(key));
         self.queued_lease.retain(|&key| is_pending(key));
@@ -120,15 +120,16 @@ impl Reads {
 }
 
 impl Replica {
-    /// Asks the core for an index for all fresh reads of a kind together. The time is that of the
-    /// latest input, and so not before any of the reads arrived.
+    /// Asks the core for one index for all queued reads of each mode.
+    ///
+    /// The time is that of the latest input, so no read arrived later.
     pub(super) fn dispatch_reads(&mut self) {
         while let Some((id, mode)) = self.reads.next_id() {
-            let asked = match mode {
+            let result = match mode {
                 ReadMode::Quorum => self.core.read_index(self.now, id),
                 ReadMode::Lease => self.core.lease_read(self.now, id),
             };
-            match asked {
+            match result {
                 Ok(()) => self.reads.record_asked(id, mode),
                 Err(_) => self.reads.may_retry = false,
             }
@@ -146,7 +147,7 @@ impl Replica {
         self.reads.requeue(id);
     }
 
-    /// Hands the state machine every query whose index it has applied.
+    /// Gives the state machine every query whose index is applied.
     pub(super) fn release_reads(&mut self) {
         while let Some(at) =
             self.reads.confirmed.iter().position(|&(index, _)| index <= self.applied)
@@ -159,7 +160,7 @@ impl Replica {
         }
     }
 
-    /// Hands the state machine a query, to be answered from its state as it is then.
+    /// Gives the state machine a query, to be answered from its state at that time.
     pub(super) fn query(&mut self, key: RequestKey) {
         let Some(pending) = self.requests.get_mut(key) else { return };
         pending.stage = RequestStage::Querying;
@@ -170,8 +171,7 @@ impl Replica {
         }
     }
 
-    /// The state machine has answered a query, in the state that the answer names. Nothing happens
-    /// if the query's request has expired.
+    /// The state machine has answered a query. Ignored if the request has expired.
     pub(super) fn handle_queried(&mut self, now: Now, id: QueryId, answer: Option<Answer>) {
         self.now = self.now.then(now);
         let key = RequestKey::from_number(id.0);
@@ -199,7 +199,7 @@ mod tests {
         let mut reads = reads();
         let (id, mode) = reads.next_id().unwrap();
         reads.record_asked(id, mode);
-        assert_eq!(reads.next_id(), None, "nothing is fresh");
+        assert_eq!(reads.next_id(), None, "nothing is queued");
         reads.requeue(id);
         assert_eq!(reads.next_id(), None, "nothing has happened since");
         reads.add(RequestKey::from_number(2), ReadMode::Quorum);

@@ -1,4 +1,4 @@
-//! The replica: inputs, the order of effects, and the requests' ends.
+//! The replica: its inputs, the order of its effects, and the end of each request.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -21,22 +21,21 @@ use crate::core::{self, Action, Core, Done, Role};
 use crate::storage::{Job, StorageError};
 use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposal, Saved, Time};
 
-/// One node's replica of a group: everything that decides, and nothing that does I/O, reads a clock
-/// or starts a thread.
+/// One node's replica of a group: all its decisions, without I/O, clocks or threads.
 ///
-/// Feed it inputs (`handle_*`, [`submit`](Replica::submit)), then call [`poll`](Replica::poll)
-/// until it gives `None`, carrying out what it asks, then wait for the next input or until
-/// [`poll_timeout`](Replica::poll_timeout). Commands submitted between two rounds of `poll` become
-/// one proposal.
+/// The driver feeds it inputs (`handle_*`, [`submit`](Replica::submit)) and calls
+/// [`poll`](Replica::poll) until it returns `None`, carrying out each [`Effect`]. Then it waits for
+/// the next input or until [`poll_timeout`](Replica::poll_timeout). Commands submitted between two
+/// rounds of `poll` become one proposal.
 #[derive(Debug)]
 pub struct Replica {
     pub(super) core: Core,
     id: NodeId,
     pub(super) limits: Limits,
-    /// What a proposal may take, in bytes of entries.
+    /// The most bytes of entries in one proposal.
     pub(super) batch_bytes: usize,
     request_timeout: std::time::Duration,
-    /// What the last input said the time was.
+    /// The time of the last input.
     pub(super) now: Now,
     /// The last index that the state machine has applied.
     pub(super) applied: Index,
@@ -49,50 +48,52 @@ pub struct Replica {
     pub(super) snapshots: SnapshotPolicy,
     pub(super) links: BTreeSet<NodeId>,
     pub(super) effects: VecDeque<Effect>,
-    /// Mixed into the numbers that other nodes see, so that an answer meant for an earlier life
-    /// names nothing.
+    /// Mixed into the request numbers that other nodes see, so that an answer to a request of an
+    /// earlier start names no request.
     request_mask: u64,
-    /// How many salts of sessions were drawn: the mask, and this, decide what the next one is.
+    /// The number of session salts drawn. With the mask it determines the next one.
     salts: u64,
     pub(super) failed: Option<String>,
     pub(super) machine: MachineState,
-    /// The last index of the log that this life began with.
+    /// The last index of the log at the start.
     pub(super) last_at_start: Index,
-    /// Whether this node was a member and is none any more.
+    /// Whether this node was removed from the cluster.
     is_removed: bool,
 }
 
-/// What a replica says of itself.
+/// A replica's state, for monitoring.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ReplicaStatus {
     /// The core's status.
     pub core: core::Status,
     /// The last index that the state machine has applied.
     pub applied: Index,
-    /// Requests not answered yet.
+    /// Unanswered requests.
     pub pending_requests: usize,
     /// Their bytes.
     pub pending_bytes: usize,
-    /// Why the last snapshot could not be written, if none has been since: the log grows until one
-    /// is.
+    /// Why the last snapshot failed, if none has been written since. The log grows meanwhile.
     pub snapshot_failure: Option<String>,
-    /// Why the replica answers nothing any more, if its disk has failed.
+    /// Why the replica has stopped, if its disk has failed.
     pub failed: Option<String>,
-    /// Why the state machine does nothing more, if it has failed.
+    /// Why the state machine has stopped, if it has failed.
     pub machine_failure: Option<MachineFailure>,
-    /// What the state machine has to catch up with before it answers.
+    /// How far the state machine has come, if it is loading and cannot answer yet.
     pub loading_progress: Option<LoadingProgress>,
-    /// Whether this node was removed from the cluster: it answers nothing any more.
+    /// Whether this node was removed from the cluster; if so, it answers no requests.
     pub is_removed: bool,
 }
 
 impl Replica {
-    /// A replica with what its disk held. Its state machine is in its initial state: the first
+    /// Starts a replica from the state that its disk held.
+    ///
+    /// The state machine must be in its initial state: the first
     /// [`MachineJob`](super::MachineJob) restores the newest snapshot, if there is one, and the
-    /// log that follows is applied again. Meanwhile the replica votes and acknowledges.
+    /// log after it is applied again. Meanwhile the replica votes and acknowledges.
     ///
     /// # Errors
-    /// If a setting is out of its range.
+    /// A setting is out of its range.
     pub fn new(
         config: ReplicaConfig,
         saved: Saved,
@@ -145,13 +146,14 @@ impl Replica {
         self.core.wait_for_bootstrap(waits);
     }
 
-    /// A message from `from` arrived; where there are leases `now` must be what the clock said
-    /// after it did. One that is not addressed to this node, or says it is from another, is
-    /// dropped.
+    /// A message from `from` has arrived.
+    ///
+    /// With leases, `now` must be read after the arrival. A message that is not addressed to this
+    /// node, or names another sender, is dropped.
     pub fn handle_message(&mut self, now: Now, from: NodeId, message: PeerMessage) {
         self.begin_input(now);
         if self.failed.is_some() {
-            // Whoever forwards need not wait until it times out: nothing is proposed here any more.
+            // The forwarding node need not wait for its timeout: nothing is proposed here.
             if let PeerMessage::Forward { request, .. }
             | PeerMessage::ForwardAdmin { request, .. } = message
             {
@@ -186,8 +188,9 @@ impl Replica {
         }
     }
 
-    /// Whether a leader carries out what `from` hands on: a member may hand on anything, a node
-    /// that joins its own addition alone. If not, it is refused.
+    /// Checks that `from` may forward this to a leader, and refuses the request otherwise.
+    ///
+    /// A member may forward anything; a node that joins, only its own addition.
     fn check_forwarder(
         &mut self,
         origin: Origin,
@@ -195,8 +198,14 @@ impl Replica {
         admin: Option<&AdminRequest>,
     ) -> bool {
         let configuration = self.core.configuration();
-        let is_own_addition = |change: &MemberChange| matches!(change, MemberChange::AddLearner { node, .. } if *node == from);
-        let joins = matches!(admin, Some(AdminRequest::ChangeMembership(changes)) if changes.iter().all(is_own_addition));
+        let is_own_addition = |change: &MemberChange| match change {
+            MemberChange::AddLearner { node, .. } => *node == from,
+            _ => false,
+        };
+        let joins = match admin {
+            Some(AdminRequest::ChangeMembership(changes)) => changes.iter().all(is_own_addition),
+            _ => false,
+        };
         if !self.core.is_leader() || configuration.members.contains_key(&from) || joins {
             return true;
         }
@@ -210,8 +219,7 @@ impl Replica {
         false
     }
 
-    /// The time that [`poll_timeout`](Replica::poll_timeout) named has come. Harmless when it has
-    /// not.
+    /// The time of [`poll_timeout`](Replica::poll_timeout) has come. Harmless if called earlier.
     pub fn handle_timeout(&mut self, now: Now) {
         self.begin_input(now);
         if self.failed.is_some() {
@@ -239,7 +247,7 @@ impl Replica {
         self.core.peer_forgot(now, peer);
     }
 
-    /// The storage thread has done a job.
+    /// The storage thread has completed a job.
     pub fn handle_done(&mut self, now: Now, done: Done) {
         self.begin_input(now);
         let is_on_disk =
@@ -255,21 +263,22 @@ impl Replica {
         }
     }
 
-    /// The disk has failed. Terminal: what the disk holds is not known any more, so this replica
-    /// neither votes nor acknowledges nor answers until it is made again from what its disk is
-    /// found to hold.
+    /// The disk has failed. Terminal: the content of the disk is no longer known.
+    ///
+    /// This replica neither votes, acknowledges nor answers. A new one must be created from the
+    /// disk's content.
     pub fn handle_storage_failure(&mut self, now: Now, error: &StorageError) {
         self.begin_input(now);
         if self.failed.is_some() {
             return;
         }
         let reason = error.to_string();
-        // What was to be sent may rest on what is not durable.
+        // Unsent messages may depend on writes that are not durable.
         self.effects.retain(|effect| matches!(effect, Effect::Reply { .. } | Effect::Event(_)));
         self.stop(reason.clone(), ReplicaEvent::StorageFailed { reason });
     }
 
-    /// Ends all requests, says why, and takes part in nothing more.
+    /// Reports the event, ends all requests, and ignores all further inputs.
     pub(super) fn stop(&mut self, reason: String, event: ReplicaEvent) {
         self.effects.push_back(Effect::Event(event));
         while let Some((key, pending)) = self.requests.oldest() {
@@ -293,15 +302,16 @@ impl Replica {
         self.failed = Some(reason);
     }
 
-    /// Another node knows for certain that this one was removed from the cluster. It may have
-    /// missed that itself: whoever is removed is told no more than once.
+    /// Another node has proof that this one was removed from the cluster.
+    ///
+    /// This node may have missed its removal, because the leader announces it at most once.
     pub fn handle_removed(&mut self, now: Now) {
         self.begin_input(now);
         self.become_removed();
     }
 
-    /// This node is no member any more, and answers nothing any more. What it has put into its log,
-    /// and what the leader was told of, may yet come to be.
+    /// Refuses the waiting requests, now and in future. Proposed and forwarded ones may still take
+    /// effect.
     fn become_removed(&mut self) {
         if std::mem::replace(&mut self.is_removed, true) {
             return;
@@ -315,30 +325,32 @@ impl Replica {
         self.reads.clear();
     }
 
-    /// There is a link to `peer` now.
+    /// A link to `peer` is up.
     pub fn handle_connected(&mut self, now: Now, peer: NodeId) {
         self.begin_input(now);
         self.links.insert(peer);
     }
 
-    /// The link to `peer` broke. What was forwarded over it has an unknown outcome.
+    /// The link to `peer` broke. Requests forwarded over it have an unknown outcome.
     pub fn handle_disconnected(&mut self, now: Now, peer: NodeId) {
         self.begin_input(now);
         self.links.remove(&peer);
         self.handle_broken_link(peer);
     }
 
-    /// A client asks. The outcome comes as [`Effect::Reply`] with the same `id`, exactly once,
-    /// within `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order; a
-    /// read sees every write that was *answered* before the read was submitted, not those still
-    /// pending; for a [`Request::LeaseRead`] `now` must be what the clock said after it arrived
-    /// ([`Core::lease_read`]); what a [`Request::StaleRead`] sees it says itself.
+    /// Submits a client's request.
+    ///
+    /// Exactly one outcome follows as [`Effect::Reply`] with the same `id`, within
+    /// `ReplicaConfig::request_timeout`. Writes submitted to one node keep their order. A read sees
+    /// every write that was *answered* before the read was submitted, not those still pending. For
+    /// a [`Request::LeaseRead`], `now` must be read after the request arrived
+    /// ([`Core::lease_read`]). [`Request::StaleRead`] documents its own weaker promise.
     pub fn submit(&mut self, now: Now, id: RequestId, request: Request) {
         self.begin_input(now);
         self.accept(Origin::Local(id), request);
     }
 
-    /// The next effect. Call it until it gives `None` after every input or batch of inputs.
+    /// The next effect. Call it after every input or batch of inputs, until it returns `None`.
     pub fn poll(&mut self) -> Option<Effect> {
         loop {
             if let Some(effect) = self.effects.pop_front() {
@@ -408,7 +420,7 @@ impl Replica {
         }
     }
 
-    /// When to call [`handle_timeout`](Replica::handle_timeout), unless an input changes it before.
+    /// The time to call [`handle_timeout`](Replica::handle_timeout). Any input may change it.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Time> {
         if self.failed.is_some() {
@@ -418,13 +430,13 @@ impl Replica {
         [self.core.poll_timeout(), request, self.loading_deadline()].into_iter().flatten().min()
     }
 
-    /// Why the replica answers nothing any more, if its disk has failed.
+    /// Why the replica has stopped, if its disk has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failed.as_deref()
     }
 
-    /// What it says of itself.
+    /// The replica's state, for monitoring.
     #[must_use]
     pub fn status(&self) -> ReplicaStatus {
         ReplicaStatus {
@@ -440,13 +452,13 @@ impl Replica {
         }
     }
 
-    /// Whether anything is open here that was asked about the cluster itself ([`Request::Admin`]).
+    /// Whether any [`Request::Admin`] is pending here.
     #[must_use]
     pub fn has_admin_requests(&self) -> bool {
         !self.admin_requests.is_empty()
     }
 
-    /// The core, to look at.
+    /// The core.
     #[must_use]
     pub fn core(&self) -> &Core {
         &self.core
@@ -460,7 +472,7 @@ impl Replica {
         self.check_unapplied_log();
     }
 
-    /// Whether this node leads; tells whoever takes it for the leader if it does not.
+    /// Checks that this node leads, and refuses the request otherwise.
     fn check_leadership(&mut self, origin: Origin) -> bool {
         let leads = self.core.is_leader();
         if !leads {
@@ -533,7 +545,7 @@ impl Replica {
         }
     }
 
-    /// Notes a request, or refuses it.
+    /// Adds a request to the table, or refuses it.
     pub(super) fn admit(
         &mut self,
         origin: Origin,
@@ -551,7 +563,7 @@ impl Replica {
 
     fn refusal_for(&self, stage: RequestStage, size_bytes: usize) -> Option<Refusal> {
         let limits = &self.limits;
-        // What is asked about the cluster itself needs no state machine.
+        // Admin requests need no state machine.
         let failure =
             self.machine.failure.as_ref().filter(|_| stage != RequestStage::Administering);
         let full = |bound, limit: usize| Some(Refusal::Full { bound, limit: limit as u64 });
@@ -581,7 +593,7 @@ impl Replica {
         }
     }
 
-    /// Ends every request whose deadline has come.
+    /// Ends every request whose deadline has passed.
     fn expire_requests(&mut self) {
         let mut any = false;
         while let Some((key, pending)) = self.requests.oldest() {
@@ -616,14 +628,14 @@ impl Replica {
         }
     }
 
-    /// Ends a request.
+    /// Ends a request with this outcome.
     pub(super) fn finish(&mut self, key: RequestKey, outcome: Outcome) {
         if let Some(origin) = self.drop_request(key) {
             self.reply(origin, outcome);
         }
     }
 
-    /// Forgets a request without a word to its author.
+    /// Removes a request without a reply to its author.
     pub(super) fn drop_request(&mut self, key: RequestKey) -> Option<Origin> {
         let pending = self.requests.remove(key)?;
         self.writes.forget(pending.stage);
@@ -644,7 +656,7 @@ impl Replica {
         });
     }
 
-    /// The number by which other nodes know a request of this one.
+    /// The number of a request in messages to other nodes.
     pub(super) fn number_of(&self, key: RequestKey) -> u64 {
         key.to_number() ^ self.request_mask
     }
@@ -655,7 +667,7 @@ impl Replica {
 }
 
 /// SplitMix64's finalizer (Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
-/// 2014): spreads what differs in a few bits over all 64.
+/// 2014): spreads a difference in a few bits over all 64.
 fn scramble(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

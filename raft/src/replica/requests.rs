@@ -1,15 +1,15 @@
-//! The requests that wait for their outcome.
+//! The table of pending requests.
 //!
-//! All have the same timeout, so the order in which they came is the order in which they expire: a
-//! linked list through the slots gives the next deadline, insertion and removal in O(1), with one
-//! timer for all of them.
+//! All requests have the same timeout, so they expire in the order of their arrival. A linked list
+//! through the slots gives the next deadline and O(1) insertion and removal, with one timer for
+//! all.
 
 use bytes::Bytes;
 
 use super::RequestId;
 use crate::types::{Index, NodeId, Proposal, Term, Time};
 
-/// Names a request; stale once the request is gone, even if its slot is used again.
+/// Names a request. It becomes stale when the request is removed, even if its slot is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RequestKey {
     slot: u32,
@@ -17,12 +17,12 @@ pub(super) struct RequestKey {
 }
 
 impl RequestKey {
-    /// As one number, for those who give it back.
+    /// The key as one number, for other modules and nodes to return.
     pub(super) fn to_number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// The inverse of `to_number`. Any number is allowed: what names no request is stale.
+    /// The inverse of `to_number`. Any number is allowed: one that names no request is stale.
     pub(super) fn from_number(number: u64) -> RequestKey {
         RequestKey {
             slot: (number & u64::from(u32::MAX)) as u32,
@@ -31,7 +31,7 @@ impl RequestKey {
     }
 }
 
-/// Who asked.
+/// The source of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     /// This node's driver.
@@ -44,33 +44,33 @@ pub(super) enum Origin {
     },
 }
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequestStage {
-    /// A command that nobody has been told of.
+    /// A command that was neither proposed nor forwarded.
     Waiting,
     /// A command in this node's log.
     Proposed { index: Index, term: Term },
-    /// A command that the leader was told of.
+    /// A command that was forwarded to the leader.
     Forwarded { to: NodeId },
-    /// A query that has not reached the state machine.
+    /// A query that waits for its index.
     Reading,
-    /// A query that the state machine was asked.
+    /// A query that the state machine has received.
     Querying,
-    /// A snapshot that is to be written.
+    /// A snapshot that is not yet on disk.
     Snapshotting,
-    /// Something about the cluster itself; how far it has come is known elsewhere.
+    /// An admin request; [`AdminRequests`](super::admin::AdminRequests) has its progress.
     Administering,
 }
 
-/// What a request asks for.
+/// The content of a request.
 #[derive(Clone, Debug)]
 pub(super) enum RequestPayload {
-    /// Something for the log.
+    /// An entry for the log.
     Proposal(Proposal),
-    /// Something of the state machine.
+    /// A query of the state machine.
     Query(Bytes),
-    /// Nothing, or what there was has been handed on.
+    /// There is none, or it has been handed on.
     Empty,
 }
 
@@ -80,9 +80,8 @@ pub(super) struct PendingRequest {
     pub(super) origin: Origin,
     pub(super) stage: RequestStage,
     pub(super) deadline: Time,
-    /// What was asked; nothing once it was handed on.
     pub(super) payload: RequestPayload,
-    /// What it counts for in `Limits::pending_bytes`.
+    /// The bytes that it counts for in `Limits::pending_bytes`.
     pub(super) size_bytes: usize,
 }
 
@@ -91,14 +90,14 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 struct Slot {
     generation: u32,
-    /// Towards younger requests; in a free slot the next free one.
+    /// The next younger request; in a free slot the next free one.
     next: u32,
-    /// Towards older requests.
+    /// The next older request.
     previous: u32,
     pending: Option<PendingRequest>,
 }
 
-/// See the module.
+/// The pending requests. See the module.
 #[derive(Debug)]
 pub(super) struct Requests {
     slots: Vec<Slot>,
@@ -253,7 +252,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_list(steps in prop::collection::vec(prop::option::weighted(0.6, 0usize..8), 0..200)) {
+        fn agrees_with_a_list(
+            steps in prop::collection::vec(prop::option::weighted(0.6, 0usize..8), 0..200),
+        ) {
             let mut model: Vec<(u64, RequestKey)> = Vec::new();
             let mut gone: Vec<RequestKey> = Vec::new();
             let mut requests = Requests::new();
@@ -269,10 +270,13 @@ mod tests {
                     Some(_) => {}
                 }
                 prop_assert_eq!(requests.len(), model.len());
-                prop_assert_eq!(requests.size_bytes(), model.iter().map(|&(id, _)| id as usize % 7).sum::<usize>());
-                let listed: Vec<(u64, RequestKey)> = requests.iter().map(|(key, p)| (number(p), key)).collect();
+                let size_bytes = model.iter().map(|&(id, _)| id as usize % 7).sum::<usize>();
+                prop_assert_eq!(requests.size_bytes(), size_bytes);
+                let listed: Vec<(u64, RequestKey)> =
+                    requests.iter().map(|(key, p)| (number(p), key)).collect();
                 prop_assert_eq!(&listed, &model);
-                prop_assert_eq!(requests.oldest().map(|(key, _)| key), model.first().map(|&(_, key)| key));
+                let oldest = requests.oldest().map(|(key, _)| key);
+                prop_assert_eq!(oldest, model.first().map(|&(_, key)| key));
                 for &key in &gone {
                     prop_assert!(requests.get(key).is_none());
                     prop_assert_eq!(RequestKey::from_number(key.to_number()), key);

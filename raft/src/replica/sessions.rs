@@ -1,20 +1,19 @@
-//! Sessions: a command that comes again is not applied again, and gets the answer that the first
-//! one got (§6.3 of the dissertation).
+//! Sessions: a repeated command is applied once and gets its first answer (dissertation, §6.3).
 //!
-//! The table is part of the replicated state, beside the state machine: the same entries make the
-//! same table on every node, and a snapshot carries it. Nothing here looks at a clock; a session
-//! ends by the stamps of the log's entries.
+//! The table of sessions is part of the replicated state, beside the state machine: the same
+//! entries give the same table on every node, and a snapshot contains it. No clock is read: a
+//! session expires by the stamps of the log's entries.
 //!
 //! ```text
-//!  index     5        8              9              12               20          31
-//!  entry     open s   s: #1 "incr"   s: #2 "incr"   s: #1 "incr"     ...         s: #3, acknowledged 2
-//!  applied            yes            yes            no: as at 8                  yes; the answers to #1 and #2 go
+//!  index    5       8             9             12             20    31
+//!  entry    open s  s: #1 "incr"  s: #2 "incr"  s: #1 "incr"   ...   s: #3, acknowledged 2
+//!  applied          yes           yes           no: as at 8          yes; drops answers #1, #2
 //! ```
 //!
-//! A session ends when an entry is applied whose stamp is later than that of its last command by
-//! more than its time to live. Stamps are log time ([`Committed::stamp`](super::Committed::stamp)):
-//! they pass as real time does while a majority of the voters' wall clocks is right, whatever the
-//! leader's shows.
+//! A session expires when an entry is applied whose stamp is later than that of its last command
+//! by more than its time to live. Stamps are log time
+//! ([`Committed::stamp`](super::Committed::stamp)): they advance like real time while a majority of
+//! the voters' wall clocks is right, even if the leader's is wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -27,20 +26,19 @@ use crate::core::mutants::{Mutant, planted};
 use crate::storage::codec::{DecodeError, Decoder};
 use crate::types::{Entry, Index, Payload, SessionCommand, SessionId, Stamp};
 
-/// The most sessions open at a time.
+/// The most open sessions.
 pub const SESSIONS_MAX: usize = 16_384;
 
-/// The most commands of a session that were applied and not acknowledged.
+/// The most commands of one session that are applied and not acknowledged.
 pub const ANSWERS_PER_SESSION_MAX: usize = 64;
 
 /// The longest answer that is kept for a retry, in bytes.
 pub const ANSWER_BYTES_MAX: usize = 4_096;
 
-/// The most bytes of answers that are kept in all sessions together.
+/// The most bytes of answers that are kept for all sessions together.
 pub const ANSWERS_BYTES_MAX: usize = 64 << 20;
 
-/// How long a session may live without being used, in milliseconds: a tenth of a second to thirty
-/// days.
+/// The range of a session's time to live, in milliseconds: a tenth of a second to thirty days.
 pub const SESSION_TTL_MS: RangeInclusive<u64> = 100..=2_592_000_000;
 
 /// An open session.
@@ -49,10 +47,10 @@ struct Session {
     ttl_ms: u64,
     /// The stamp of the last entry that used it.
     last_used: Stamp,
-    /// The author needs no answers up to this number.
+    /// The largest number that the author has acknowledged.
     acknowledged: u64,
-    /// What was applied and not acknowledged, and what it was answered; `None` if that was not
-    /// kept.
+    /// The answers to commands that were applied and not acknowledged, by number; `None` if an
+    /// answer was not kept.
     answers: BTreeMap<u64, Option<Bytes>>,
 }
 
@@ -87,52 +85,54 @@ fn digest_of_answer(id: SessionId, sequence: u64, answer: Option<&Bytes>) -> u64
 
 /// The open sessions of a group.
 ///
-/// [`MachineRunner`](super::MachineRunner) has one and puts every entry through it. Whoever runs a
-/// state machine in another way must do the same, and must keep the table in the same snapshot as
-/// the machine's state.
+/// [`MachineRunner`](super::MachineRunner) has one and applies every entry through it. A driver
+/// that runs a state machine without it must do the same, and must keep the table in the same
+/// snapshot as the machine's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sessions {
     open: BTreeMap<SessionId, Session>,
-    /// When each ends.
+    /// The expiry of each session.
     expiries: BTreeSet<(Stamp, SessionId)>,
-    /// Of all answers that are kept.
+    /// The bytes of all answers that are kept.
     answers_bytes: usize,
     /// The sum of the digests of all sessions and answers.
     digest: u64,
 }
 
 impl Sessions {
-    /// The table of an empty log.
+    /// An empty table.
     #[must_use]
     pub fn new() -> Sessions {
         Sessions::default()
     }
 
-    /// How many are open.
+    /// The number of open sessions.
     #[must_use]
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether none is.
+    /// Whether no session is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// The digest of the table: equal for equal tables, on every machine. Kept up to date by each
-    /// entry, so to ask for it costs nothing.
+    /// The digest of the table: equal for equal tables, on every machine.
+    ///
+    /// Each entry updates it, so reading it costs nothing.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// Applies the next entry of the log, whatever it is: sessions may end by it. The state machine
-    /// is given the command, if there is one and it is not a repetition. What the entry's author is
-    /// told; `None` if it is Raft's own.
+    /// Applies the next entry of the log and returns its outcome; `None` if it is Raft's own.
+    ///
+    /// Every entry must pass through here, because any entry may expire sessions. A command reaches
+    /// the state machine unless it is a repetition.
     ///
     /// # Errors
-    /// The state machine's. The table is of no use then, like the machine.
+    /// The state machine's error. Neither it nor the table may be used after that.
     pub fn apply(
         &mut self,
         entry: &Entry,
@@ -141,7 +141,7 @@ impl Sessions {
         self.apply_at(entry.stamp, entry, machine)
     }
 
-    /// As `apply`, at this point of the log's time.
+    /// Like `apply`, with this log time.
     pub(super) fn apply_at(
         &mut self,
         stamp: Stamp,
@@ -197,7 +197,7 @@ impl Sessions {
                 limit: SESSIONS_MAX as u64,
             });
         }
-        self.remove(id); // None has this name, unless two salts of 64 bits are as unlucky as that.
+        self.remove(id); // There is none, unless two 64-bit salts collide.
         let session =
             Session { ttl_ms, last_used: stamp, acknowledged: 0, answers: BTreeMap::new() };
         self.expiries.insert((session.expires_at(), id));
@@ -217,21 +217,21 @@ impl Sessions {
         &mut self,
         index: Index,
         stamp: Stamp,
-        asked: &SessionCommand,
+        in_session: &SessionCommand,
         apply: impl FnOnce(&[u8]) -> Result<Bytes, MachineError>,
     ) -> Result<Outcome, MachineError> {
         let refused = |refusal| Ok(Outcome::Refused(refusal));
-        let id = asked.session;
+        let id = in_session.session;
         let Some(session) = self.open.get_mut(&id) else { return refused(Refusal::NoSession) };
         self.digest = self.digest.wrapping_sub(session.digest(id));
         if session.last_used != stamp {
-            self.expiries.remove(&(session.expires_at(), asked.session));
+            self.expiries.remove(&(session.expires_at(), in_session.session));
             session.last_used = stamp;
-            self.expiries.insert((session.expires_at(), asked.session));
+            self.expiries.insert((session.expires_at(), in_session.session));
         }
-        if asked.acknowledged > session.acknowledged {
-            session.acknowledged = asked.acknowledged;
-            let wanted = match asked.acknowledged.checked_add(1) {
+        if in_session.acknowledged > session.acknowledged {
+            session.acknowledged = in_session.acknowledged;
+            let wanted = match in_session.acknowledged.checked_add(1) {
                 Some(first) => session.answers.split_off(&first),
                 None => BTreeMap::new(),
             };
@@ -243,11 +243,13 @@ impl Sessions {
             }
         }
         self.digest = self.digest.wrapping_add(session.digest(id));
-        let is_done_with = asked.sequence <= session.acknowledged;
-        if is_done_with && !(planted(Mutant::AcknowledgedIsAppliedAgain) && asked.sequence > 0) {
+        let is_acknowledged = in_session.sequence <= session.acknowledged;
+        if is_acknowledged
+            && !(planted(Mutant::AcknowledgedIsAppliedAgain) && in_session.sequence > 0)
+        {
             return refused(Refusal::Acknowledged { up_to: session.acknowledged });
         }
-        match session.answers.get(&asked.sequence) {
+        match session.answers.get(&in_session.sequence) {
             _ if planted(Mutant::RetryAppliesTwice) => {}
             Some(Some(kept)) => return Ok(answer(index, kept.clone())),
             Some(None) => return refused(Refusal::AnswerNotKept),
@@ -257,23 +259,27 @@ impl Sessions {
             let limit = ANSWERS_PER_SESSION_MAX as u64;
             return refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
         }
-        let bytes = apply(&asked.command)?;
+        let bytes = apply(&in_session.command)?;
         let is_kept = bytes.len() <= ANSWER_BYTES_MAX
             && self.answers_bytes.saturating_add(bytes.len()) <= ANSWERS_BYTES_MAX;
-        // A copy, lest it keeps something larger that it is a part of.
+        // A copy: the answer may be a slice that keeps a larger buffer alive.
         let kept = is_kept.then(|| Bytes::copy_from_slice(&bytes));
         self.answers_bytes += kept.as_ref().map_or(0, Bytes::len);
-        self.digest = self.digest.wrapping_add(digest_of_answer(id, asked.sequence, kept.as_ref()));
-        let before = session.answers.insert(asked.sequence, kept);
+        self.digest =
+            self.digest.wrapping_add(digest_of_answer(id, in_session.sequence, kept.as_ref()));
+        let before = session.answers.insert(in_session.sequence, kept);
         if let Some(before) = &before {
-            self.digest =
-                self.digest.wrapping_sub(digest_of_answer(id, asked.sequence, before.as_ref()));
+            self.digest = self.digest.wrapping_sub(digest_of_answer(
+                id,
+                in_session.sequence,
+                before.as_ref(),
+            ));
         }
         self.answers_bytes -= before.flatten().map_or(0, |before| before.len());
         Ok(answer(index, bytes))
     }
 
-    /// The table as bytes, for a snapshot:
+    /// Encodes the table for a snapshot:
     ///
     /// ```text
     /// count u32 | session ...
@@ -281,7 +287,7 @@ impl Sessions {
     /// answer:   sequence u64 | is kept u8 | length u32 | bytes
     /// ```
     ///
-    /// Sessions and answers rise by their numbers, so that equal tables are equal bytes.
+    /// Sessions and answers are in the order of their numbers, so equal tables have equal bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let length =
@@ -308,8 +314,8 @@ impl Sessions {
     /// The inverse of [`encode`](Sessions::encode).
     ///
     /// # Errors
-    /// If the bytes are not a table, or one that breaks a bound of this module: it was written by a
-    /// program with others.
+    /// The bytes are no table, or one that exceeds a bound of this module, written by a program
+    /// with other bounds.
     pub fn decode(bytes: &[u8]) -> Result<Sessions, DecodeError> {
         let mut from = Decoder::new(bytes);
         let mut sessions = Sessions::default();
@@ -335,7 +341,7 @@ impl Sessions {
     }
 }
 
-/// What the author of the entry at `index` is answered.
+/// The outcome of the entry at `index`.
 fn answer(index: Index, bytes: Bytes) -> Outcome {
     Outcome::Answer(Answer::new(bytes, index))
 }
@@ -372,7 +378,7 @@ fn check_bound(what: &'static str, value: usize, most: usize) -> Result<(), Deco
     if value > most { Err(DecodeError::Invalid { what, value: value as u64 }) } else { Ok(()) }
 }
 
-/// Why a session cannot live for so long, if it cannot.
+/// The refusal, if this time to live is out of range.
 pub(super) fn check_ttl(ttl_ms: u64) -> Option<Refusal> {
     (!SESSION_TTL_MS.contains(&ttl_ms)).then_some(Refusal::TtlOutOfRange { ttl_ms })
 }

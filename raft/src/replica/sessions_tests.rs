@@ -1,4 +1,4 @@
-//! The table of sessions against one that is as simple as can be.
+//! The table of sessions, compared with a simple model.
 
 use std::io::{self, Read};
 
@@ -57,8 +57,7 @@ fn refused(refusal: Refusal) -> Option<Outcome> {
 /// One session of the model: name, time to live, last use, acknowledged, answers by number.
 type Simple = (u64, u64, u64, u64, Vec<(u64, Bytes)>);
 
-/// What is said to an entry, worked out without any index, and whether the machine shall see the
-/// command.
+/// The model's outcome of an entry, and whether the machine must receive its command.
 fn expected(
     model: &mut Vec<Simple>,
     entry: &Entry,
@@ -128,9 +127,11 @@ fn payload() -> impl Strategy<Value = Payload> {
 }
 
 proptest! {
-    /// Also over snapshots, which may be taken anywhere.
+    /// Snapshots may be taken between any two entries.
     #[test]
-    fn agrees_with_a_simple_table(steps in prop::collection::vec((payload(), 0u64..60, any::<bool>()), 0..120)) {
+    fn agrees_with_a_simple_table(
+        steps in prop::collection::vec((payload(), 0u64..60, any::<bool>()), 0..120),
+    ) {
         let mut model: Vec<Simple> = Vec::new();
         let mut sessions = Sessions::new();
         let mut machine = Counter::default();
@@ -146,10 +147,12 @@ proptest! {
             };
             let (outcome, is_applied) = expected(&mut model, &entry, &next_answer);
             prop_assert_eq!(sessions.apply(&entry, &mut machine).unwrap(), outcome, "{:?}", entry);
-            prop_assert_eq!(machine.commands.len(), applied + usize::from(is_applied), "{:?}", entry);
+            let commands = machine.commands.len();
+            prop_assert_eq!(commands, applied + usize::from(is_applied), "{:?}", entry);
             prop_assert_eq!(sessions.len(), model.len());
-            let kept = model.iter().flat_map(|simple| &simple.4).filter(|(_, answer)| answer.len() <= ANSWER_BYTES_MAX);
-            prop_assert_eq!(sessions.answers_bytes, kept.map(|(_, answer)| answer.len()).sum::<usize>());
+            let kept = model.iter().flat_map(|simple| &simple.4).map(|(_, answer)| answer.len());
+            let kept_bytes = kept.filter(|&bytes| bytes <= ANSWER_BYTES_MAX).sum::<usize>();
+            prop_assert_eq!(sessions.answers_bytes, kept_bytes);
             if is_saved {
                 let bytes = sessions.encode();
                 let again = Sessions::decode(&bytes);
@@ -160,7 +163,10 @@ proptest! {
     }
 
     #[test]
-    fn bytes_that_are_no_table_are_refused(steps in prop::collection::vec(payload(), 0..60), at in any::<prop::sample::Index>()) {
+    fn bytes_that_are_no_table_are_refused(
+        steps in prop::collection::vec(payload(), 0..60),
+        at in any::<prop::sample::Index>(),
+    ) {
         let mut sessions = Sessions::new();
         for (index, payload) in (1..).zip(steps) {
             sessions.apply(&entry(index, index, payload), &mut Counter::default()).unwrap();
@@ -168,12 +174,12 @@ proptest! {
         let mut bytes = sessions.encode();
         prop_assert!(Sessions::decode(&bytes[..at.index(bytes.len())]).is_err(), "a part of one");
         bytes.push(0);
-        prop_assert!(Sessions::decode(&bytes).is_err(), "one with something after it");
+        prop_assert!(Sessions::decode(&bytes).is_err(), "trailing bytes");
         bytes.pop();
         let place = at.index(bytes.len());
         bytes[place] ^= 1 << (place % 8);
         if let Ok(other) = Sessions::decode(&bytes) {
-            prop_assert_eq!(other.encode(), bytes, "equal tables are equal bytes");
+            prop_assert_eq!(other.encode(), bytes, "equal tables have equal bytes");
         }
     }
 }
@@ -253,7 +259,11 @@ fn bounds_are_named_and_nothing_is_applied_beyond_them() {
     let more = entry(index + limit + 1, 0, command(1, limit + 1, 0, 0));
     let full = refused(Refusal::Full { bound: Bound::AnswersPerSession, limit });
     assert_eq!(sessions.apply(&more, &mut machine).unwrap(), full);
-    assert_eq!(sessions.apply(&more, &mut machine).unwrap(), full, "no number was used up by that");
+    assert_eq!(
+        sessions.apply(&more, &mut machine).unwrap(),
+        full,
+        "the refused command took no place"
+    );
     assert_eq!(machine.commands.len(), ANSWERS_PER_SESSION_MAX);
     let more = entry(index + limit + 2, 0, command(1, limit + 1, 1, 0));
     assert_eq!(
@@ -277,7 +287,7 @@ fn answers_beyond_their_bounds_are_given_once() {
     assert_eq!(sessions.apply(&long, &mut machine).unwrap(), refused(Refusal::AnswerNotKept));
     assert_eq!(machine.commands.len(), 1);
 
-    // As many as fit, in as many sessions as it takes.
+    // Fills the bound on all answers, with as many sessions as that takes.
     let mut index = 10;
     let per_session = ANSWERS_PER_SESSION_MAX as u64;
     let answers = (ANSWERS_BYTES_MAX / ANSWER_BYTES_MAX) as u64;
@@ -326,7 +336,7 @@ fn any_acknowledgement_leaves_a_readable_table() {
     assert_eq!(Sessions::decode(&sessions.encode()).unwrap(), sessions);
 }
 
-/// Nodes of different programs compare it: a change makes healthy nodes stop.
+/// Nodes of different versions compare it: a change would stop healthy nodes.
 #[test]
 fn the_digest_of_sessions_never_changes() {
     let mut sessions = Sessions::new();

@@ -1,11 +1,10 @@
-//! Snapshots: when one is taken, what is in it besides the state machine's own bytes, and what one
-//! from the leader means for those who wait.
+//! Snapshots: when one is taken, its content, and the effect of a leader's one on requests.
 //!
 //! ```text
-//! content  version u8 | length u32 | the sessions ... | the state machine's bytes ...
+//! content  version u8 | length u32 | sessions ... | the state machine's bytes ...
 //! ```
 //!
-//! The sessions are as [`Sessions::encode`] writes them.
+//! [`Sessions::encode`] gives the bytes of the sessions.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::machine::MachineReader;
-use super::requests::RequestKey;
 use super::{
     Doubt, Effect, MachineJob, Outcome, Refusal, Replica, ReplicaEvent, Sessions, StateMachine,
 };
@@ -24,28 +22,28 @@ use crate::types::{Entries, Index, Now, SnapshotMeta, Stamp, Time};
 
 const VERSION: u8 = 2;
 
-/// How long no snapshot is tried after one could not be written; after each further one twice as
-/// long.
+/// The pause after a snapshot that could not be written. Each further failure doubles it.
 const RETRY_PAUSE_MIN: Duration = Duration::from_secs(1);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// The content of a snapshot, around what the state machine gives.
+/// The content of a snapshot: the sessions, then the state machine's bytes.
 pub(super) fn encode_content(machine: Box<dyn Read + Send>, sessions: &Sessions) -> SnapshotSource {
-    let own = if planted(Mutant::SessionNotInSnapshot) {
+    let encoded = if planted(Mutant::SessionNotInSnapshot) {
         Sessions::new().encode()
     } else {
         sessions.encode()
     };
     let mut head = vec![VERSION];
-    let own_bytes =
-        u32::try_from(own.len()).expect("the bounds on sessions keep it far below 4 GiB");
-    head.extend_from_slice(&own_bytes.to_le_bytes());
-    head.extend_from_slice(&own);
+    let sessions_bytes =
+        u32::try_from(encoded.len()).expect("the bounds on sessions keep it far below 4 GiB");
+    head.extend_from_slice(&sessions_bytes.to_le_bytes());
+    head.extend_from_slice(&encoded);
     SnapshotSource::new(Cursor::new(head).chain(MachineReader::new(machine)))
 }
 
-/// Counts the bytes of a snapshot while they are read, and ends one that has too many: a state
-/// machine whose reader never ends would fill the disk, and take the log's room with it.
+/// Counts the bytes of a snapshot while they are read, and fails beyond a limit.
+///
+/// A state machine whose reader never ends would otherwise fill the disk that the log needs.
 struct BoundedReader<R> {
     source: R,
     size_bytes: Arc<AtomicU64>,
@@ -61,15 +59,15 @@ impl<R: Read> Read for BoundedReader<R> {
             .filter(|&limit| size_bytes > limit && !planted(Mutant::SnapshotUnbounded))
         {
             Some(limit) => Err(io::Error::other(format!(
-                "it has more than the {limit} bytes of Limits::snapshot_bytes; raise that limit, unless the state \
-                 machine's reader never ends"
+                "it has more than the {limit} bytes of Limits::snapshot_bytes; raise that limit, \
+                 unless the state machine's reader never ends"
             ))),
             None => Ok(read),
         }
     }
 }
 
-/// Reads up to where the state machine's own bytes begin.
+/// Reads the sessions, up to where the state machine's bytes begin.
 fn decode_sessions(content: &mut dyn Read) -> io::Result<Sessions> {
     let mut head = [0; 5];
     content.read_exact(&mut head)?;
@@ -80,51 +78,53 @@ fn decode_sessions(content: &mut dyn Read) -> io::Result<Sessions> {
         );
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
-    let own_bytes = u64::from(u32::from_le_bytes(length));
-    let mut own = Vec::new();
-    content.take(own_bytes).read_to_end(&mut own)?;
-    if (own.len() as u64) < own_bytes {
+    let sessions_bytes = u64::from(u32::from_le_bytes(length));
+    let mut encoded = Vec::new();
+    content.take(sessions_bytes).read_to_end(&mut encoded)?;
+    if (encoded.len() as u64) < sessions_bytes {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Sessions::decode(&own).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    Sessions::decode(&encoded).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Puts a state machine into the state that a snapshot's content holds, and gives the sessions.
+/// Restores a state machine from a snapshot's content and returns the sessions.
 ///
 /// # Errors
-/// What reading the content, or the state machine, says. The state machine is of no use then.
+/// The error of the reader or the state machine, which must not be used after that.
 pub(super) fn restore(
     machine: &mut impl StateMachine,
     content: &mut dyn Read,
 ) -> io::Result<Sessions> {
     let sessions = decode_sessions(content)?;
     machine.restore(content)?;
-    // Whatever the machine leaves is read, so that a file that is damaged there is noticed.
+    // Reads the rest too, so that damage behind the machine's last read is noticed.
     io::copy(content, &mut io::sink())?;
     Ok(sessions)
 }
 
-/// What decides when the next snapshot is taken: when as much log has been applied since the last
-/// one as the setting says, but no less than the last one took, so that no more is written for
-/// snapshots than for the log.
+/// Decides when the next snapshot is taken.
+///
+/// It is due when `Limits::snapshot_every_bytes` of log have been applied since the last one, but
+/// no fewer than the last one took, so that snapshots never write more than the log.
 #[derive(Debug)]
 pub(super) struct SnapshotPolicy {
     /// `Limits::snapshot_every_bytes`.
     interval_bytes: u64,
     /// `Limits::snapshot_bytes`.
     limit_bytes: Option<u64>,
-    /// Handed out to be applied since the last one.
+    /// Bytes of log given to the state machine since the last snapshot.
     applied_bytes: u64,
-    /// The last entry that was handed out to be applied, or what was restored.
+    /// The last entry given to the state machine, or the last one of the restored snapshot.
     last: (Index, Stamp),
-    /// What the last one took, once it is written.
+    /// The bytes of the last snapshot written.
     last_bytes: u64,
-    /// Counts what the one takes that is being written.
+    /// The bytes read so far of the snapshot that is being written.
     counter: Arc<AtomicU64>,
-    /// How many could not be written since one was, why the last of them could not, and when
-    /// another one is tried.
+    /// The number of consecutive failures.
     failures: u32,
+    /// Why the last attempt failed.
     failure: Option<String>,
+    /// No attempt is made before this time.
     retry_at: Time,
 }
 
@@ -143,45 +143,42 @@ impl SnapshotPolicy {
         }
     }
 
-    /// The last entry that the state machine was handed, or what the snapshot stands for that it
-    /// restores.
+    /// The last entry given to the state machine, or the last one of the snapshot that it restores.
     pub(super) fn handed_out(&self) -> Index {
         self.last.0
     }
 
-    /// Counts what is read of the next one, and bounds it.
+    /// Counts and limits the bytes of the next snapshot.
     pub(super) fn bound(&self, source: SnapshotSource) -> SnapshotSource {
         let size_bytes = Arc::clone(&self.counter);
         size_bytes.store(0, Ordering::Relaxed);
         SnapshotSource::new(BoundedReader { source, size_bytes, limit_bytes: self.limit_bytes })
     }
 
-    /// The last one is written.
+    /// A snapshot was written.
     pub(super) fn record_written(&mut self) {
         self.last_bytes = self.counter.load(Ordering::Relaxed);
         (self.failures, self.failure) = (0, None);
     }
 
-    /// The last one could not be written. Returns how long no other one is tried: each time twice
-    /// as long.
+    /// A snapshot could not be written. Returns the pause before the next attempt.
     fn record_failure(&mut self, now: Time, reason: String) -> Duration {
         let pause = RETRY_PAUSE_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         (self.failure, self.retry_at) = (Some(reason), now.after(pause));
-        // The next one is due as soon as it may be tried.
+        // The next one is due as soon as the pause is over.
         self.applied_bytes = self.interval_bytes.max(self.last_bytes);
         pause
     }
 
-    /// Why the last one could not be written, if none has been since.
+    /// Why the last attempt failed, if no snapshot has been written since.
     pub(super) fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
     }
 }
 
 impl Replica {
-    /// These are handed to the state machine: if enough has been since the last snapshot, the next
-    /// one follows them.
+    /// Counts entries given to the state machine, and starts a snapshot after them if one is due.
     pub(super) fn count_for_snapshot(&mut self, entries: &Entries) {
         self.snapshots.applied_bytes += entries.size_bytes() as u64;
         let Some(last) = entries.last() else { return };
@@ -197,7 +194,7 @@ impl Replica {
         self.start_snapshot();
     }
 
-    /// A member needs a snapshot now.
+    /// Takes the snapshot that the core needs for a member, if it is possible now.
     pub(super) fn take_wanted_snapshot(&mut self) {
         let Some(wanted) = self.core.wanted_snapshot() else { return };
         let is_able = self.machine.failure.is_none() && self.machine.restoring.is_none();
@@ -209,7 +206,7 @@ impl Replica {
         }
     }
 
-    /// The state machine copies its state as of the last entry that it was handed.
+    /// Asks the state machine for a copy of its state as of the last entry given to it.
     pub(super) fn start_snapshot(&mut self) {
         let (index, stamp) = self.snapshots.last;
         if let Some(meta) = self.core.take_snapshot(index, stamp) {
@@ -222,8 +219,10 @@ impl Replica {
         }
     }
 
-    /// The snapshot up to `index` could not be written. The log goes on, and another one is tried
-    /// later, after pauses that grow, once entries are applied.
+    /// The snapshot up to `index` could not be written.
+    ///
+    /// The log is not affected. Another attempt follows after a pause, once entries are applied;
+    /// the pause grows with each failure.
     pub fn handle_snapshot_failure(&mut self, now: Now, index: Index, error: &StorageError) {
         self.handle_done(now, Done::SnapshotFailed { index });
         if self.failed.is_none() {
@@ -234,8 +233,8 @@ impl Replica {
         }
     }
 
-    /// A leader's snapshot has taken the log's place: the state machine follows, after what it was
-    /// handed before.
+    /// A leader's snapshot has replaced the log. The state machine restores it after the jobs that
+    /// it has already.
     pub(super) fn start_restore(&mut self, meta: SnapshotMeta) {
         self.snapshots.applied_bytes = 0;
         self.snapshots.last = (meta.index, meta.stamp);
@@ -247,27 +246,27 @@ impl Replica {
         }
     }
 
-    /// The state machine is in the state of the snapshot that [`MachineJob::Restore`] named.
+    /// The state machine was restored from the snapshot of [`MachineJob::Restore`].
     ///
     /// # Panics
-    /// If it had not applied everything before: it would have been restored out of order.
+    /// If it was restored out of order.
     pub(super) fn handle_restored(&mut self, now: Now, meta: &SnapshotMeta) {
         self.now = self.now.then(now);
-        // A state that takes the place of a wrong one may be as old.
+        // A state that replaces a wrong one may have the same index.
         let is_later =
             meta.index > self.applied || (meta.index == self.applied && self.machine.is_replaced);
         assert!(is_later, "{} is restored after {} was applied", meta.index, self.applied);
         self.writes.record_restore(meta);
         self.resolve_admin_requests(meta);
         self.applied = meta.index;
-        // What this node has proposed in earlier terms beyond the snapshot is lost; what lies
-        // before its end may be in it.
-        let overtaken = match planted(Mutant::OvertakenIsRefused) {
+        // This node's earlier proposals beyond the snapshot are lost; those before its end may be
+        // included in it.
+        let outcome = match planted(Mutant::OvertakenIsRefused) {
             true => Outcome::Refused(Refusal::Superseded),
             false => Outcome::Unknown(Doubt::LogReplaced),
         };
-        for key in self.overtaken(meta.index) {
-            self.finish(key, overtaken.clone());
+        for key in self.writes.proposed_up_to(meta.index).collect::<Vec<_>>() {
+            self.finish(key, outcome.clone());
         }
         self.refuse_superseded(meta.term);
         if self.failed.is_none() {
@@ -275,10 +274,6 @@ impl Replica {
             self.release_reads();
             self.reads.wake();
         }
-    }
-
-    fn overtaken(&self, index: Index) -> Vec<RequestKey> {
-        self.writes.proposed_up_to(index).collect()
     }
 }
 

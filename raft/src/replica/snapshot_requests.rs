@@ -1,19 +1,20 @@
-//! Snapshots that somebody asks for, for a backup or before an upgrade.
+//! Snapshots on request, for a backup or before an upgrade.
 //!
 //! ```text
-//! submit(Snapshot) -> the newest on disk includes all that was handed out -> Answer
-//!                  -> one is being written -> waits for it -> includes enough? Answer, else the next one is taken
-//!                  -> none is             -> is taken      -> Answer; could not be written: Refused
+//! submit(Snapshot)
+//!   -> the newest on disk includes all that the machine has received -> Answer
+//!   -> one is being written -> waits -> includes enough? Answer; else another one is taken
+//!   -> none -> one is taken -> Answer; could not be written: Refused
 //! ```
 
 use super::requests::{Origin, RequestKey, RequestPayload, RequestStage};
 use super::{Answer, Outcome, Refusal, Replica};
 use crate::types::Index;
 
-/// Requests for snapshots that have no outcome yet.
+/// Pending requests for snapshots.
 #[derive(Debug, Default)]
 pub(super) struct SnapshotRequests {
-    /// With what the snapshot must include: all that was handed out when it was asked for.
+    /// Each with the last entry that its snapshot must include.
     waiting: Vec<(Index, RequestKey)>,
 }
 
@@ -33,8 +34,10 @@ impl Replica {
         }
     }
 
-    /// Answers those that the newest snapshot on disk satisfies, and takes the next one for the
-    /// others, unless one is being written. To be called when a snapshot is on disk.
+    /// Answers the requests that the newest snapshot on disk satisfies.
+    ///
+    /// Takes another snapshot for the rest, unless one is being written. Called when a snapshot is
+    /// on disk.
     pub(super) fn serve_snapshot_requests(&mut self) {
         if self.snapshot_requests.waiting.is_empty() {
             return;
@@ -51,7 +54,7 @@ impl Replica {
         }
     }
 
-    /// The snapshot could not be written.
+    /// The snapshot could not be written: refuses all requests.
     pub(super) fn refuse_snapshot_requests(&mut self, why: &str) {
         let keys: Vec<RequestKey> =
             self.snapshot_requests.waiting.iter().map(|&(_, key)| key).collect();

@@ -1,4 +1,4 @@
-//! What the user replicates.
+//! The state machine: the trait that a user implements.
 
 use std::io::{self, Read};
 
@@ -7,19 +7,20 @@ use bytes::Bytes;
 use super::{MachineDigest, MachineError, Query};
 use crate::types::{Index, Stamp, Term};
 
-/// A committed command, as the state machine sees it.
+/// A committed command, as the state machine receives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed<'a> {
-    /// Its position in the log. Rises from command to command; indexes between belong to Raft's own
-    /// entries.
+    /// Its index in the log. It increases from command to command; the indexes between belong to
+    /// Raft's own entries.
     pub index: Index,
-    /// The term of the leader that made it.
+    /// The term of the leader that proposed it.
     pub term: Term,
-    /// Log time: the same on every replica, so what expires may be decided by it. It never falls
-    /// along the log, and keeps to the greatest wall clock that a majority of the voters has
-    /// reached, at half to twice the speed of real time: a wall clock that is wrong for three
-    /// seconds moves no expiry by more than three seconds. After all nodes were off it steps
-    /// forward, before the first command is taken.
+    /// Log time, in milliseconds: the same on every replica, so it may decide what expires.
+    ///
+    /// It never decreases along the log. It follows the greatest wall clock time that a majority of
+    /// the voters has reached, at half to twice the speed of real time. A wall clock that is wrong
+    /// for three seconds moves no expiry by more than three seconds. After all nodes were down it
+    /// steps forward before the first command is accepted.
     pub stamp: Stamp,
     /// The command.
     pub command: &'a [u8],
@@ -28,10 +29,10 @@ pub struct Committed<'a> {
 /// The state that is replicated: the same commands in the same order on every node.
 ///
 /// `apply` must be deterministic: no clock (the entry carries a stamp), no random source, no
-/// iteration order that differs between processes. Otherwise replicas drift apart. A machine that
-/// gives a [`digest`](StateMachine::digest) of its state is compared with the others at regular
-/// entries, and the one that has drifted apart is stopped; what its node has answered in between
-/// may have been wrong.
+/// iteration order that differs between processes. Otherwise the states of the replicas diverge. A
+/// machine with a [`digest`](StateMachine::digest) is compared with the others at regular entries,
+/// and a diverged one is stopped. Its answers between the divergence and the stop may have been
+/// wrong.
 ///
 /// ```
 /// use std::io::{self, Read};
@@ -64,83 +65,92 @@ pub struct Committed<'a> {
 /// }
 /// ```
 pub trait StateMachine {
-    /// Applies a committed command and says what its author is told. Commands come in the log's
-    /// order, each once in a life of the node, except that a snapshot may stand for some; after a
-    /// restart those that follow the newest snapshot come again.
+    /// Applies a committed command and returns the answer for its author.
+    ///
+    /// Commands arrive in the order of the log. Between two starts of the node each arrives at most
+    /// once; a snapshot may stand for some. After a restart those after the newest snapshot arrive
+    /// again.
     ///
     /// # Errors
-    /// If the machine cannot go on: it knows the command not, or its own storage is full. The node
-    /// then leads no more, answers no reads or writes and takes no snapshots, and says so; it goes
-    /// on voting and acknowledging. The entry stays in the log, and every node comes to it: an
-    /// error that all nodes return stops all of them, until a version of the program is started
-    /// that can apply it. A panic counts as an error.
+    /// The machine cannot continue: it does not know the command, or its own storage is full. The
+    /// node then reports the failure and no longer leads, answers reads or writes, or takes
+    /// snapshots. It still votes and acknowledges. The entry stays in the log and reaches every
+    /// node: an error that all nodes return stops all of them, until a version of the program that
+    /// can apply the entry is started. A panic counts as an error.
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError>;
 
-    /// Answers a query from the state as it is. If it panics, that query is refused and the
-    /// machine goes on.
+    /// Answers a query from the current state. If it panics, the query is refused and the machine
+    /// continues.
     fn query(&self, query: &Query<'_>) -> Bytes;
 
-    /// Whether `apply` of this command takes some microseconds at most: no more than a wake of
-    /// another thread costs. The node then calls it on the loop, where heartbeats wait for it, if
-    /// nothing else is to be done before; up to 1024 such calls follow each other. It must be
-    /// quick itself and change nothing. By default nothing is quick.
+    /// Whether `apply` of this command takes a few microseconds at most.
+    ///
+    /// Waking another thread would cost as much, so the node then calls it on its event loop, up to
+    /// 1024 times in a row, if no earlier job is unfinished. Heartbeats wait meanwhile. This method
+    /// must be quick itself and change nothing. By default no command is quick.
     fn applies_quickly(&self, _entry: &Committed<'_>) -> bool {
         false
     }
 
-    /// As [`applies_quickly`](Self::applies_quickly), of `query`.
+    /// Like [`applies_quickly`](Self::applies_quickly), for `query`.
     fn answers_quickly(&self, _query: &Query<'_>) -> bool {
         false
     }
 
-    /// The state as it is, to be read on another thread while this one goes on: a cheap copy (of a
-    /// persistent map, or of what is behind an `Arc`) that turns itself into bytes as it is read.
-    /// Called between commands, whenever [`Limits::snapshot_every_bytes`](super::Limits) of log
-    /// have been applied. While it runs, commands and queries wait, but no heartbeat does.
+    /// A copy of the current state, to be read on another thread while this one continues.
     ///
-    /// What it gives is read on a thread for that alone: however long a read takes, no write of the
-    /// log waits for it. If reading fails or panics, that snapshot fails, and another one is taken
-    /// later; meanwhile the log grows. A reader that does not come back keeps further snapshots
-    /// out. It must end: what it gives is written until it does, or until the snapshot has more
-    /// than [`Limits::snapshot_bytes`](super::Limits) and fails. Without that limit a reader that
-    /// never ends fills the disk, and a log without room stops the node.
+    /// The copy should be cheap (of a persistent map, or of an `Arc`) and encode itself while it is
+    /// read. The method is called between commands, whenever
+    /// [`Limits::snapshot_every_bytes`](super::Limits) of log have been applied. Commands and
+    /// queries wait for it; heartbeats do not.
+    ///
+    /// A separate thread reads the copy, so a slow read delays no write of the log. If reading
+    /// fails or panics, the snapshot fails, and another one is taken later; until then the log
+    /// grows. A read that never returns prevents further snapshots. The reader must end: the file
+    /// is written until it does, or until the snapshot exceeds
+    /// [`Limits::snapshot_bytes`](super::Limits) and fails. Without that limit, a reader that never
+    /// ends fills the disk, and a log without room stops the node.
     fn snapshot(&self) -> Box<dyn Read + Send>;
 
-    /// Forgets the state and takes the one that `snapshot` wrote, on this node or another. Called
-    /// at the node's start, and when this node is so far behind that the leader sends its
+    /// Replaces the state by one that `snapshot` wrote, on this node or another.
+    ///
+    /// Called at the node's start, and when this node is so far behind that the leader sends its
     /// snapshot.
     ///
     /// # Errors
-    /// What reading says, or that the bytes make no sense. It is called again, up to
-    /// [`RESTORE_ATTEMPTS`](super::RESTORE_ATTEMPTS) times; then it is as for an error of `apply`.
+    /// The reader's error, or that the bytes are not a state. The method is called up to
+    /// [`RESTORE_ATTEMPTS`](super::RESTORE_ATTEMPTS) times; then the failure counts like an error
+    /// of `apply`.
     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()>;
 
-    /// The digest of the state as it is, by which the members find out whether all of them have the
-    /// same. Called on the machine's thread after every entry whose index is a multiple of
-    /// [`Limits::digest_interval`](super::Limits), before each snapshot and after each restore. The
-    /// sessions of clients are not the machine's: their digest is mixed in.
+    /// The digest of the current state, by which the members detect that their states differ.
     ///
-    /// If a majority of the voters has one value and this node another one of the same version,
-    /// this node stops answering and leading, until a snapshot of the leader's has taken the place
-    /// of its state. It goes on voting and acknowledging. If values differ and none is that of a
-    /// majority, all nodes say so and none stops.
+    /// Called on the machine's thread after every entry whose index is a multiple of
+    /// [`Limits::digest_interval`](super::Limits), before each snapshot and after each restore. The
+    /// replica adds the digest of the sessions.
+    ///
+    /// If a majority of the voters has one value and this node has another one of the same version,
+    /// this node stops answering and leading until it has restored the leader's snapshot. It still
+    /// votes and acknowledges. If the values differ and none is a majority's, all nodes report it
+    /// and none stops.
     ///
     /// The value must depend on the state alone: no addresses, no hash with a random seed, no
-    /// iteration order. `version` says how it is made: a program that makes it in another way, or
-    /// that keeps another state after the same commands, raises it, and is not compared with the
-    /// older one while nodes are upgraded. (It may still have diverged: that is then not noticed.)
+    /// iteration order. `version` is the version of the method. A program that computes the value
+    /// differently, or keeps another state after the same commands, increments it. It is then not
+    /// compared with the older version while nodes are upgraded, so a divergence stays unnoticed
+    /// during that time.
     ///
-    /// Commands wait while it runs, so make it cheap: keep the sum of a hash of each entry, and
-    /// change it with the entry. A sum that is kept in this way finds commands that were applied
-    /// differently at once. It finds a bit that has turned over in memory when the entry is written
-    /// next, or restored. A hash of everything finds both at once; with a million entries choose a
+    /// Commands wait while this method runs, so make it cheap: keep the sum of a hash of each
+    /// element, and update it with the element. Such a sum detects a command that was applied
+    /// differently at once, and a flipped bit in memory when the element is next written or
+    /// restored. A hash of the whole state detects both at once; with a million elements choose a
     /// long interval for it.
     ///
     /// ```
     /// # use std::{collections::HashMap, io::{self, Read}};
     /// # use bytes::Bytes;
     /// # use kodiak_raft::replica::{Committed, MachineDigest, MachineError, Query, StateMachine};
-    /// /// Counts how often each command came.
+    /// /// Counts each command.
     /// #[derive(Default)]
     /// struct Counts {
     ///     of: HashMap<Vec<u8>, u64>,
@@ -151,7 +161,8 @@ pub trait StateMachine {
     /// /// FNV-1a over a command and its count.
     /// fn hash(command: &[u8], count: u64) -> u64 {
     ///     let bytes = command.iter().copied().chain(count.to_le_bytes());
-    ///     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    ///     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    ///     bytes.fold(0xcbf2_9ce4_8422_2325, step)
     /// }
     ///
     /// impl StateMachine for Counts {
@@ -167,7 +178,7 @@ pub trait StateMachine {
     ///     fn digest(&self) -> Option<MachineDigest> {
     ///         Some(MachineDigest { version: 1, value: self.sum })
     ///     }
-    ///     // query, snapshot and restore as ever
+    ///     // query, snapshot and restore as above
     /// #   fn query(&self, _: &Query<'_>) -> Bytes { Bytes::new() }
     /// #   fn snapshot(&self) -> Box<dyn Read + Send> { Box::new(io::empty()) }
     /// #   fn restore(&mut self, _: &mut dyn Read) -> io::Result<()> { Ok(()) }
@@ -181,7 +192,7 @@ pub trait StateMachine {
     /// # assert_eq!(counts.sum, hash(b"a", 2).wrapping_add(hash(b"b", 1)));
     /// ```
     ///
-    /// The default takes no digests, so the machine is compared with no other.
+    /// The default is `None`: the machine is not compared.
     fn digest(&self) -> Option<MachineDigest> {
         None
     }

@@ -1,5 +1,5 @@
-//! Replicas in one place: messages arrive at once or not at all, disks are instant, time moves when
-//! a test says so.
+//! Replicas in one process: a message arrives at once or never, disks are instant, and tests
+//! advance the time.
 
 mod admin;
 mod backlog;
@@ -38,7 +38,7 @@ impl StateMachine for Journal {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
         match entry.command {
             b"poison" => return Err(MachineError::new("cannot apply this")),
-            // As `panic!`, without a word on stderr.
+            // Like `panic!`, without a message on stderr.
             b"panic" => std::panic::resume_unwind(Box::new("a bug")),
             _ => {}
         }
@@ -82,10 +82,10 @@ struct Node {
     replica: Replica,
     machine: MachineRunner<Journal>,
     replies: Vec<(u64, Outcome)>,
-    /// How many entries each write job had.
+    /// The number of entries of each write job.
     writes: Vec<usize>,
     events: usize,
-    /// Whether the state machine does nothing, and what waits for it.
+    /// Whether the state machine is held up, and the jobs that wait for it.
     holds_machine: bool,
     held: VecDeque<MachineJob>,
 }
@@ -161,7 +161,7 @@ impl Cluster {
         cluster
     }
 
-    /// A cluster that `leader` leads.
+    /// Elects `leader`.
     fn led_by(leader: usize, size: usize, limits: Limits) -> Cluster {
         Cluster::new(size, limits).elect(leader)
     }
@@ -173,7 +173,7 @@ impl Cluster {
                 cluster.run();
                 return cluster;
             }
-            // Only the one that shall lead notices that time passes.
+            // Time advances only for the node that is to lead.
             let deadline = cluster.nodes[leader].replica.poll_timeout().unwrap();
             cluster.now.monotonic = cluster.now.monotonic.max(deadline);
             let now = cluster.now;
@@ -211,7 +211,7 @@ impl Cluster {
         }
     }
 
-    /// The state machine does what has waited for it.
+    /// The state machine does its waiting jobs.
     fn run_machine(&mut self, place: usize) {
         let (now, node) = (self.now, &mut self.nodes[place]);
         node.holds_machine = false;
@@ -222,13 +222,13 @@ impl Cluster {
         self.run();
     }
 
-    /// Until nobody has anything to say.
+    /// Delivers messages until there are none.
     fn run(&mut self) {
         for place in 0..self.nodes.len() {
             self.poll(place);
         }
         while let Some((from, to, message)) = self.messages.pop_front() {
-            // A new member may be nobody yet.
+            // A new member may not have been started yet.
             if to < self.nodes.len() && !self.cut.contains(&(from, to)) {
                 self.nodes[to].replica.handle_message(self.now, id(from), message);
                 self.poll(to);
@@ -236,7 +236,7 @@ impl Cluster {
         }
     }
 
-    /// Time passes, a millisecond at a time, for these.
+    /// Advances the time of these nodes, a millisecond at a time.
     fn pass(&mut self, time: Duration, places: &[usize]) {
         let end = self.now.monotonic.after(time);
         while self.now.monotonic < end {
@@ -262,7 +262,7 @@ impl Cluster {
         }
     }
 
-    /// What a node has replied, without indexes.
+    /// A node's replies, without indexes.
     fn take_replies(&mut self, place: usize) -> Vec<(u64, Outcome)> {
         let mut replies = std::mem::take(&mut self.nodes[place].replies);
         for (_, outcome) in &mut replies {
@@ -273,7 +273,7 @@ impl Cluster {
         replies
     }
 
-    /// What a node has answered: request, bytes, index.
+    /// A node's answers: request, bytes, index.
     fn take_answers(&mut self, place: usize) -> Vec<(u64, Bytes, Option<u64>)> {
         let replies = std::mem::take(&mut self.nodes[place].replies).into_iter();
         let answer = |(request, outcome)| match outcome {
@@ -397,7 +397,11 @@ fn forwarded_over_a_broken_link_is_unknown_and_not_resent() {
     cluster.cut.clear();
     cluster.nodes[1].replica.handle_connected(now, id(0));
     cluster.run();
-    assert_eq!(cluster.take_replies(1), [(2, answer("b"))], "what waited for the link goes on");
+    assert_eq!(
+        cluster.take_replies(1),
+        [(2, answer("b"))],
+        "a request that waited for the link continues"
+    );
     assert_eq!(cluster.forwards_sent, 2);
     assert_eq!(cluster.nodes[0].machine.machine().commands, [b"b"]);
 }
@@ -558,8 +562,8 @@ fn a_failed_disk_ends_everything() {
     assert!(cluster.nodes[0].replica.status().failed.unwrap().contains("on fire"));
     assert_eq!(cluster.nodes[0].replica.poll_timeout(), None);
     let replica = &mut cluster.nodes[0].replica;
-    // Another node that still takes it for the leader is told at once, and need not wait until it
-    // times out.
+    // Another node that still takes it for the leader gets a refusal at once and need not wait for
+    // its timeout.
     replica.handle_message(
         now,
         NodeId(2),
@@ -570,7 +574,7 @@ fn a_failed_disk_ends_everything() {
     assert_eq!(replica.poll(), Some(Effect::Send { to: NodeId(2), message }));
     cluster.cut.clear();
     cluster.pass(Duration::from_secs(1), &[1, 2]);
-    assert!(cluster.nodes[0].replica.poll().is_none(), "it takes part in nothing");
+    assert!(cluster.nodes[0].replica.poll().is_none(), "it has stopped");
 }
 
 #[test]
@@ -598,7 +602,7 @@ fn outputs_that_do_not_fit_are_an_error_and_change_nothing() {
     assert!(replica.handle_applied(now, last, &mut Vec::new()).is_err(), "once is enough");
 }
 
-/// A leader's timer, its heartbeats, and the answers: no memory is asked for.
+/// A leader's timer, its heartbeats and their answers allocate no memory.
 #[test]
 fn heartbeats_allocate_nothing() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());

@@ -1,5 +1,4 @@
-//! Writes: proposed in batches where this node leads, forwarded where it follows, answered where
-//! they are applied.
+//! Writes: proposed in batches by the leader, forwarded by followers, answered when applied.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,37 +7,38 @@ use super::{Bound, Doubt, Effect, Outcome, PeerMessage, Refusal, Replica};
 use crate::core::{Done, ProposeError, Proposed};
 use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
 
-/// The replica was told something that does not fit what was handed out.
+/// The outcomes reported by the state machine do not fit the entries that it was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "up to index {index}, {proposals} proposals were handed out and not applied yet, but {outcomes} outcomes were given"
+    "up to index {index}, the state machine had {proposals} proposals to apply, but reported \
+     {outcomes} outcomes"
 )]
 pub(super) struct AppliedError {
-    /// The index given.
+    /// The index reported as applied.
     index: Index,
-    /// How many outcomes it takes.
+    /// The number of proposals up to that index.
     proposals: usize,
-    /// How many were given.
+    /// The number of outcomes reported.
     outcomes: usize,
 }
 
-/// Commands on their way.
+/// Commands without an outcome.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
-    /// Nobody has been told of these yet. In order; keys of expired ones are skipped when they come
-    /// to the front.
+    /// Commands neither proposed nor forwarded, in order. Keys of expired requests are skipped at
+    /// the front.
     pub(super) waiting: VecDeque<RequestKey>,
-    /// These are in the log of this node, which led in that term.
+    /// Commands that this node proposed as the leader of that term.
     proposed: BTreeMap<(Index, Term), RequestKey>,
-    /// What the state machine was handed and has not applied.
+    /// Entries that the state machine has received and not applied.
     applying: VecDeque<ApplyingEntry>,
-    /// The highest term that was applied.
+    /// The highest term of an applied entry.
     applied_term: Term,
-    /// The core takes no more until something is committed: not worth asking it before.
+    /// The core accepts no proposal until the next commit or change of leader.
     blocked: bool,
-    /// How many the leader was told of.
+    /// The number of commands forwarded to the leader.
     pub(super) forwarded: usize,
-    /// The keys of the batch that is being made.
+    /// The keys of the batch being assembled; kept for its memory.
     batch: Vec<RequestKey>,
 }
 
@@ -50,12 +50,12 @@ struct ApplyingEntry {
 }
 
 impl Writes {
-    /// Something was committed, or the leader changed: the core may take more.
+    /// An entry was committed, or the leader changed: the core may accept proposals again.
     pub(super) fn unblock(&mut self) {
         self.blocked = false;
     }
 
-    /// The state machine was restored from a snapshot instead of applying what this includes.
+    /// The state machine was restored from this snapshot, in place of the entries it includes.
     pub(super) fn record_restore(&mut self, meta: &SnapshotMeta) {
         let next = self.applying.front().map(|applying| applying.index);
         assert!(
@@ -66,14 +66,15 @@ impl Writes {
         self.applied_term = self.applied_term.max(meta.term);
     }
 
-    /// The state machine does nothing that it was handed up to `restored`, or nothing at all.
+    /// Drops the entries that a failed state machine will not apply: those before `restored`, or
+    /// all.
     pub(super) fn discard_applying(&mut self, restored: Option<Index>) {
         let is_after =
             |applying: &ApplyingEntry| restored.is_some_and(|restored| applying.index > restored);
         self.applying.retain(is_after);
     }
 
-    /// The commands that this node has put into its log up to `index` and that have no outcome.
+    /// The pending commands that this node proposed at indexes up to `index`.
     pub(super) fn proposed_up_to(&self, index: Index) -> impl Iterator<Item = RequestKey> {
         self.proposed.range(..=(index, Term(u64::MAX))).map(|(_, &key)| key)
     }
@@ -94,7 +95,7 @@ impl Writes {
 }
 
 impl Replica {
-    /// Hands on every command that waits, if there is somebody to take it.
+    /// Proposes or forwards the waiting commands, if there is a leader to take them.
     pub(super) fn dispatch_writes(&mut self) {
         while let Some(&key) = self.writes.waiting.front() {
             let Some(pending) = self.requests.get(key) else {
@@ -124,8 +125,8 @@ impl Replica {
         }
     }
 
-    /// Proposes the commands at the front of the queue together. If the core takes nothing more for
-    /// now, they wait.
+    /// Proposes the commands at the front of the queue together. They wait if the core accepts none
+    /// now.
     fn propose_batch(&mut self) {
         let mut batch = std::mem::take(&mut self.writes.batch);
         batch.clear();
@@ -158,7 +159,7 @@ impl Replica {
         self.writes.batch = batch;
     }
 
-    /// The batch is in the log, from `place.first` on.
+    /// Records that the batch is in the log, from `place.first` on.
     fn record_proposed(&mut self, batch: &[RequestKey], place: Proposed) {
         let mut index = place.first;
         for &key in batch {
@@ -176,8 +177,8 @@ impl Replica {
         }
     }
 
-    /// The leader's state machine is too far behind. To let the batch wait would only move the
-    /// backlog here.
+    /// Refuses the batch because the leader's state machine is too far behind. Waiting would only
+    /// move the backlog here.
     fn refuse_backlog(&mut self, batch: &[RequestKey], limit_bytes: usize) {
         let refusal = Refusal::Full { bound: Bound::Backlog, limit: limit_bytes as u64 };
         for &key in batch {
@@ -204,23 +205,23 @@ impl Replica {
         }
     }
 
-    /// This node does not lead any more: what other nodes forwarded to it and it did not propose is
-    /// for another to do.
+    /// Refuses the commands that other nodes forwarded here and that this former leader has not
+    /// proposed.
     pub(super) fn refuse_forwarded(&mut self) {
         let leader = self.core.leader();
         for place in 0..self.writes.waiting.len() {
             let key = self.writes.waiting[place];
-            let of_peer = self
+            let is_of_peer = self
                 .requests
                 .get(key)
                 .is_some_and(|pending| matches!(pending.origin, Origin::Peer { .. }));
-            if of_peer {
+            if is_of_peer {
                 self.finish(key, Outcome::Refused(Refusal::NotLeader { leader }));
             }
         }
     }
 
-    /// The leader has answered what was forwarded to it.
+    /// The leader has answered a forwarded command or admin request.
     pub(super) fn handle_forwarded(&mut self, from: NodeId, request: u64, outcome: Outcome) {
         let key = self.key_of(request);
         if self
@@ -234,8 +235,10 @@ impl Replica {
         }
     }
 
-    /// The link to `peer` broke: what it was told of may or may not happen, and nobody is there any
-    /// more to be told what became of its own commands. Those stay in the log, of course.
+    /// The link to `peer` broke: ends the requests forwarded to it, and drops those it forwarded.
+    ///
+    /// The outcome of the former is unknown. The latter keep their place in the log, but there is
+    /// no link over which to answer.
     pub(super) fn handle_broken_link(&mut self, peer: NodeId) {
         let broken: Vec<RequestKey> = self
             .requests
@@ -262,11 +265,11 @@ impl Replica {
         }
     }
 
-    /// The core has committed these: the state machine shall apply them.
+    /// Gives committed entries to the state machine.
     pub(super) fn apply(&mut self, entries: Entries) {
         self.writes.unblock();
         if self.machine.has_stopped() {
-            // The log keeps them; the core hands out no more than its window.
+            // The log keeps them; the core emits no more than its window.
             self.complete_admin_requests(&entries);
             return;
         }
@@ -280,14 +283,16 @@ impl Replica {
         self.count_for_snapshot(&entries);
     }
 
-    /// The state machine has applied everything up to `index`. `outcomes` holds what became of each
-    /// *proposal* ([`Payload::is_proposal`](crate::types::Payload::is_proposal)) among the entries
-    /// since the last call, in order, as [`Sessions::apply`](super::Sessions) says it; it is
-    /// emptied, and its memory is the caller's to use again.
+    /// The state machine has applied everything up to `index`.
+    ///
+    /// `outcomes` has the outcome of each *proposal*
+    /// ([`Payload::is_proposal`](crate::types::Payload::is_proposal)) among the entries since the
+    /// last call, in order, as [`Sessions::apply`](super::Sessions) returned it. It is drained, so
+    /// the caller can reuse its memory.
     ///
     /// # Errors
-    /// If the number of outcomes is not the number of proposals, or `index` was not handed out or
-    /// was applied already. Nothing is changed then: answers would go to the wrong authors.
+    /// The number of outcomes is not the number of proposals, or `index` is not one that the state
+    /// machine had to apply. Nothing is changed then: answers would go to the wrong authors.
     pub(super) fn handle_applied(
         &mut self,
         now: Now,
@@ -329,14 +334,14 @@ impl Replica {
         }
     }
 
-    /// An entry of `term` is committed. Terms never fall along a log, so no entry of an earlier
-    /// term can come to be committed after it: what this node proposed in earlier terms and has not
-    /// seen applied is lost for certain.
+    /// An entry of `term` is committed: refuses this node's pending proposals of earlier terms.
+    ///
+    /// Terms never decrease along a log, so no entry of an earlier term can be committed after it.
     ///
     /// ```text
     /// index      4 5 6 7
     /// proposed   1 1 1 1     by this node in term 1; 4 is committed, then leadership is lost
-    /// committed  1 2         5 of term 2 is applied: 5, 6 and 7 of term 1 can never be
+    /// committed  1 2         5 of term 2 is applied: 5, 6 and 7 of term 1 never can be
     /// ```
     pub(super) fn refuse_superseded(&mut self, term: Term) {
         if self.writes.proposed.keys().all(|&(_, proposed)| proposed >= term) {
@@ -354,8 +359,7 @@ impl Replica {
     }
 }
 
-/// This node proposed a command at this place; something else with the same index and term was
-/// committed there.
+/// Another entry was committed with the index and term of this node's proposal: a bug.
 fn log_matching_violated(applied: ApplyingEntry) -> ! {
     panic!("index {} and term {} name one entry, by log matching", applied.index, applied.term)
 }

@@ -200,12 +200,10 @@ impl Cluster {
             .peers(others.map(|(&other, address)| (other, address.to_string())))
             // Several election timeouts.
             .request_timeout(Duration::from_secs(4));
-        options.limits = Limits {
-            snapshot_every_bytes: 4_096,
-            digest_interval: DIGEST_INTERVAL,
-            unapplied_log_bytes: Some(20_000),
-            ..options.limits
-        };
+        options.limits = Limits::default()
+            .snapshot_every_bytes(4_096)
+            .digest_interval(DIGEST_INTERVAL)
+            .unapplied_log_bytes(Some(20_000));
         options.log = LogOptions { segment_bytes: 16_384, ..options.log };
         let journal = Journal { id, text: Vec::new(), controls: Arc::clone(&self.controls) };
         self.nodes.insert(id, start(&options, journal)?);

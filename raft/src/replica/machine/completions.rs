@@ -1,4 +1,4 @@
-//! The replica's side: what the state machine has done, and what follows when it has failed.
+//! The replica's reaction to completed jobs and to failures of its state machine.
 
 use super::loading::LoadingPhase;
 use super::{MachineCallback, MachineDone, MachineFailure, MachineJob, UnappliedLogFull};
@@ -8,46 +8,46 @@ use crate::replica::{Doubt, Effect, Outcome, Refusal, Replica, ReplicaEvent};
 use crate::storage::Job;
 use crate::types::{Index, Now};
 
-/// What the replica knows of its state machine.
+/// The replica's view of its state machine.
 #[derive(Debug, Default)]
 pub(in crate::replica) struct MachineState {
-    /// Why it does nothing more.
+    /// Why it has stopped.
     pub(in crate::replica) failure: Option<MachineFailure>,
-    /// It is to take the state of the snapshot of this index.
+    /// The index of the snapshot that it is being restored from.
     pub(in crate::replica) restoring: Option<Index>,
-    /// It is to give a copy of its state as of this index.
+    /// The index of the snapshot that it is taking.
     pub(in crate::replica) snapshotting: Option<Index>,
     pub(in crate::replica) loading: LoadingPhase,
-    /// It stops because its state is not that of a majority, and has not said yet that it has
-    /// stopped.
+    /// It was asked to stop because its state differs from a majority's, and has not reported yet
+    /// that it has stopped.
     pub(in crate::replica) is_stopping: bool,
-    /// Its state has taken the place of one that was not that of a majority; the next digest is
-    /// told.
+    /// A snapshot has replaced a state that differed from a majority's; the next digest is
+    /// reported.
     pub(in crate::replica) is_replaced: bool,
-    /// Another snapshot was asked for because its own held a wrong state, and none was restored
-    /// since.
+    /// A replacement was requested for a snapshot that held a wrong state, and nothing has been
+    /// restored since.
     pub(in crate::replica) has_requested_replacement: bool,
     /// The log that it cannot apply exceeds its quota.
     pub(in crate::replica) unapplied_full: Option<UnappliedLogFull>,
 }
 
 impl MachineState {
-    /// Whether it does nothing that it is asked now.
+    /// Whether it ignores jobs.
     pub(in crate::replica) fn has_stopped(&self) -> bool {
         self.failure.is_some() && self.restoring.is_none()
     }
 }
 
 impl Replica {
-    /// The state machine has done something, in the order in which it was asked.
+    /// The state machine has completed a job. Jobs complete in the order in which they were given.
     ///
     /// # Panics
-    /// If it says what does not fit what it was asked: answers would go to the wrong authors.
+    /// If the result does not fit the job: answers would go to the wrong authors.
     pub fn handle_machine_done(&mut self, now: Now, done: MachineDone) {
         match done {
             MachineDone::Applied { last, mut outcomes } => {
-                let told = self.handle_applied(now, last, &mut outcomes);
-                assert!(told.is_ok(), "one outcome was made for each proposal: {told:?}");
+                let result = self.handle_applied(now, last, &mut outcomes);
+                assert!(result.is_ok(), "one outcome was made for each proposal: {result:?}");
             }
             MachineDone::Queried { id, answer } => self.handle_queried(now, id, answer),
             MachineDone::DigestTaken(digest) => self.handle_digest(now, digest),
@@ -70,7 +70,7 @@ impl Replica {
                 self.handle_restored(now, &meta);
             }
             MachineDone::SnapshotDamaged(meta) => self.handle_damaged_snapshot(now, meta.index),
-            // Once: if the leader's fails as well, the machine makes something else of it.
+            // Once: if the leader's snapshot fails too, restoring is at fault.
             MachineDone::SnapshotMismatch(meta) => {
                 if !std::mem::replace(&mut self.machine.has_requested_replacement, true) {
                     self.handle_damaged_snapshot(now, meta.index);
@@ -81,8 +81,8 @@ impl Replica {
         self.update_loading();
     }
 
-    /// The file of the snapshot of this index cannot be read. Another one is asked for, unless it
-    /// has been installed already.
+    /// The file of the snapshot of this index is unreadable. Requests another one, unless a newer
+    /// one has been installed already.
     fn handle_damaged_snapshot(&mut self, now: Now, index: Index) {
         self.now = self.now.then(now);
         let is_newest = self.machine.restoring.is_none_or(|restoring| restoring <= index);
@@ -92,21 +92,21 @@ impl Replica {
         }
     }
 
-    /// The state machine refuses to go on. The log does go on: this node votes and acknowledges,
-    /// but leads no more and answers nothing more.
+    /// The state machine cannot continue. The log can: this node votes and acknowledges, but no
+    /// longer leads or answers.
     fn handle_machine_failure(&mut self, now: Now, failure: MachineFailure) {
         self.now = self.now.then(now);
         let index = failure.index;
         if failure.callback == MachineCallback::Restore {
             self.machine.restoring.take_if(|restoring| *restoring <= index);
         }
-        // What comes after a later restore is done, all else is not.
+        // Jobs after a later restore will be done, all others will not.
         self.writes.discard_applying(self.machine.restoring);
         if let Some(index) = self.machine.snapshotting.take() {
             self.core.handle_done(now, Done::SnapshotFailed { index });
         }
         if std::mem::take(&mut self.machine.is_stopping) {
-            // It has been said, and nobody waits any more.
+            // The divergence was reported before, and all requests were ended.
             if self.machine.restoring.is_none() {
                 self.core.await_state(now);
             }
@@ -116,7 +116,7 @@ impl Replica {
         self.effects.push_back(Effect::Event(ReplicaEvent::MachineFailed(failure)));
     }
 
-    /// This node leads no more, and answers nothing that needs its state machine.
+    /// Stops leading, and ends all requests that need the state machine.
     pub(in crate::replica) fn stop_answering(&mut self, failure: MachineFailure) {
         let index = failure.index;
         self.machine.failure = Some(failure);
@@ -131,7 +131,7 @@ impl Replica {
             | RequestStage::Querying
             | RequestStage::Snapshotting => Some((key, Outcome::Refused(refusal.clone()))),
             RequestStage::Proposed { .. } => Some((key, Outcome::Unknown(Doubt::MachineFailed))),
-            // Others answer these.
+            // These do not need this state machine.
             RequestStage::Forwarded { .. } | RequestStage::Administering => None,
         });
         for (key, outcome) in ended.collect::<Vec<_>>() {
@@ -140,7 +140,7 @@ impl Replica {
         self.reads.clear();
     }
 
-    /// Hands the state machine something to do.
+    /// Gives the state machine a job.
     pub(in crate::replica) fn ask_machine(&mut self, job: MachineJob) {
         self.effects.push_back(Effect::Machine(job));
     }

@@ -1,15 +1,15 @@
-//! How a state machine fails, in words for the operator.
+//! Failures of a state machine, as an operator reads them.
 
 use std::any::Any;
 use std::fmt;
 
 use crate::types::Index;
 
-/// Why a state machine refuses to go on.
+/// Why a state machine cannot continue.
 ///
-/// For what it cannot do although the log says so: a command of a newer version of the program, a
-/// full disk of its own, a broken invariant. A command that is merely wrong (a bad argument, a
-/// missing key) is an answer to its author, and no error.
+/// It is for an entry that the machine must apply and cannot: a command of a newer version of the
+/// program, a full disk of its own, a broken invariant. A command that is merely wrong (a bad
+/// argument, a missing key) is no error: its answer says so to its author.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct MachineError {
@@ -17,7 +17,7 @@ pub struct MachineError {
 }
 
 impl MachineError {
-    /// With the reason, in words for the operator.
+    /// An error with this reason, for the operator.
     #[must_use]
     pub fn new(reason: impl Into<String>) -> MachineError {
         MachineError { reason: reason.into() }
@@ -30,7 +30,7 @@ impl From<std::io::Error> for MachineError {
     }
 }
 
-/// A function of the state machine.
+/// A method of the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MachineCallback {
     /// [`StateMachine::apply`](super::super::StateMachine::apply).
@@ -57,19 +57,24 @@ impl fmt::Display for MachineCallback {
     }
 }
 
-/// Where and why a state machine stopped. The node goes on voting and acknowledging; it does not
-/// lead, answers no reads or writes, and takes no snapshots.
+/// Where and why a state machine stopped.
+///
+/// The node still votes and acknowledges. It does not lead, answers no reads or writes, and takes
+/// no snapshots.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct MachineFailure {
-    /// What it was asked to do.
+    /// The method that failed.
     pub callback: MachineCallback,
-    /// The entry that it could not apply, or what the snapshot stands for.
+    /// The entry that it could not apply, or the last entry that the snapshot includes.
     pub index: Index,
-    /// What the machine, or its panic, said.
+    /// The error, or the message of the panic.
     pub reason: String,
     /// Whether it panicked instead of returning an error.
     pub has_panicked: bool,
 }
+
+impl std::error::Error for MachineFailure {}
 
 impl fmt::Display for MachineFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -88,7 +93,7 @@ impl fmt::Display for MachineFailure {
     }
 }
 
-/// Why a call into the state machine did not end well.
+/// An error or a panic of a call into the state machine.
 pub(super) struct CallFailure {
     pub(super) reason: String,
     pub(super) has_panicked: bool,
@@ -107,7 +112,7 @@ impl<E: fmt::Display> From<E> for CallFailure {
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())

@@ -1,5 +1,4 @@
-//! A state machine that is not there yet: it restores a snapshot, or applies again what the log
-//! holds after one.
+//! A loading state machine: it restores a snapshot, or replays the log after one.
 //!
 //! ```text
 //!  start    restored          applied = last index at the start, as far as that is committed
@@ -15,29 +14,30 @@ use crate::replica::requests::RequestStage;
 use crate::replica::{Outcome, Refusal, Replica};
 use crate::types::{Index, Time};
 
-/// How long requests wait for a state machine that restores or replays, before they are refused:
-/// most starts are over by then, and to wait longer would look like silence.
+/// The time for which requests wait for a loading state machine before they are refused.
+///
+/// Most starts take less, and a client that waits longer would take the node for dead.
 pub const LOADING_GRACE: Duration = Duration::from_millis(500);
 
-/// What a state machine has to catch up with before it answers.
+/// How far a loading state machine has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadingProgress {
-    /// It takes the state of the snapshot of this index.
+    /// It restores a snapshot.
     Restoring {
-        /// What the snapshot includes.
+        /// The last entry that the snapshot includes.
         index: Index,
     },
-    /// It applies again what this node's log held at its start.
+    /// It replays the entries that this node's log held at the start.
     Replaying {
-        /// It has applied this much.
+        /// The last index applied.
         applied: Index,
-        /// It is to apply this much.
+        /// The last index to be applied.
         until: Index,
     },
-    /// Its snapshot cannot be read, and the log before it is gone: it waits for another one from
-    /// the leader.
+    /// Its snapshot is unreadable and the log before it is compacted: it waits for the leader's
+    /// snapshot.
     AwaitingSnapshot {
-        /// What the damaged snapshot includes.
+        /// The last entry that the damaged snapshot includes.
         index: Index,
     },
 }
@@ -54,26 +54,27 @@ impl fmt::Display for LoadingProgress {
             LoadingProgress::AwaitingSnapshot { index } => {
                 write!(
                     f,
-                    "the snapshot of entry {index} is damaged, waiting for another one from the leader"
+                    "the snapshot of entry {index} is damaged, waiting for another one from the \
+                     leader"
                 )
             }
         }
     }
 }
 
-/// How long the machine has not been there.
+/// Whether requests wait for the state machine, or are refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::replica) enum LoadingPhase {
     #[default]
     Ready,
-    /// Requests wait until then.
+    /// It is loading, and requests wait until this time.
     Grace { until: Time },
-    /// Requests are refused.
+    /// It is loading, and requests are refused.
     Refusing,
 }
 
 impl Replica {
-    /// What the state machine has to catch up with before it answers.
+    /// How far the state machine has come, if it is loading and cannot answer yet.
     #[must_use]
     pub fn loading_progress(&self) -> Option<LoadingProgress> {
         if self.machine.failure.is_some() {
@@ -86,8 +87,8 @@ impl Replica {
         (applied < until).then_some(LoadingProgress::Replaying { applied, until })
     }
 
-    /// What a state machine that has failed has to catch up with, if it will be back without a
-    /// newer version of the program: its snapshot was damaged, and another one is awaited or there.
+    /// How far a failed state machine has come, if it will recover without a newer version of the
+    /// program: its snapshot was damaged, and another one is awaited or being restored.
     pub(in crate::replica) fn reload_progress(&self) -> Option<LoadingProgress> {
         self.machine.failure.as_ref()?;
         if let Some(index) = self.machine.restoring {
@@ -97,7 +98,7 @@ impl Replica {
         self.core.awaits_readable_snapshot().then_some(LoadingProgress::AwaitingSnapshot { index })
     }
 
-    /// To be called with every input.
+    /// Starts and ends the grace time. Called with every input.
     pub(in crate::replica) fn update_loading(&mut self) {
         match (self.loading_progress(), self.machine.loading) {
             (None, _) => self.machine.loading = LoadingPhase::Ready,
@@ -113,7 +114,7 @@ impl Replica {
         }
     }
 
-    /// When waiting requests are to be refused.
+    /// The time at which waiting requests are refused.
     pub(in crate::replica) fn loading_deadline(&self) -> Option<Time> {
         match self.machine.loading {
             LoadingPhase::Grace { until } => Some(until),
@@ -121,7 +122,7 @@ impl Replica {
         }
     }
 
-    /// Why a request is not taken now.
+    /// Why a new request is refused, if the state machine has been loading for too long.
     pub(in crate::replica) fn loading_refusal(&self) -> Option<Refusal> {
         if self.machine.loading != LoadingPhase::Refusing {
             return None;

@@ -1,12 +1,12 @@
-//! What the state machine is asked to do, what it answers, and how it can fail.
+//! The jobs of the state machine, their results, and its failures.
 //!
 //! ```text
 //! Replica --- Effect::Machine(MachineJob) ---> MachineRunner, on any thread, in order
 //!         <-- handle_machine_done(MachineDone) -----
 //! ```
 //!
-//! A replica never waits for its machine: it goes on voting, acknowledging and leading while a
-//! job takes seconds. All it needs is that jobs are done in the order in which they came out.
+//! A replica never waits for its machine: it votes, acknowledges and leads while a job takes
+//! seconds. Its only requirement is that jobs are done in the order in which it gave them.
 
 mod completions;
 mod failure;
@@ -28,70 +28,75 @@ use super::{Answer, Outcome, QueryId};
 use crate::storage::SnapshotSource;
 use crate::types::{Digest, Entries, Index, SnapshotMeta};
 
-/// Something for the state machine to do. Jobs are done in the order in which they were given.
+/// A job for the state machine. Jobs are done in the order in which they are given.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MachineJob {
-    /// Apply these, in this order; then [`MachineDone::Applied`].
+    /// Apply these entries, in this order; completed by [`MachineDone::Applied`].
     Apply(Entries),
-    /// Answer this; then [`MachineDone::Queried`]. What the query must see has been applied.
+    /// Answer a query; completed by [`MachineDone::Queried`].
+    ///
+    /// Everything that the query must see is applied before.
     Query {
-        /// To be given back.
+        /// The number to return with the answer.
         id: QueryId,
         /// The query.
         query: Bytes,
     },
-    /// Take the digest of the state, which is that after everything applied so far, up to this
-    /// entry; then [`MachineDone::DigestTaken`].
+    /// Take the digest of the state as of this entry, the last one applied; completed by
+    /// [`MachineDone::DigestTaken`].
     TakeDigest(Index),
-    /// Take a cheap copy of the state, which is that after everything applied so far; then
+    /// Take a cheap copy of the state as of the last entry applied; completed by
     /// [`MachineDone::SnapshotReady`].
     TakeSnapshot(SnapshotMeta),
-    /// Take the state of the newest snapshot on disk, which stands for this; then
+    /// Restore the newest snapshot on disk, which is this one; completed by
     /// [`MachineDone::Restored`].
     Restore(SnapshotMeta),
-    /// Do nothing more until the next [`MachineJob::Restore`]: the state is not that of a majority;
-    /// then [`MachineDone::Failed`] with this.
+    /// Ignore all jobs until the next [`MachineJob::Restore`], because the state differs from a
+    /// majority's; completed by [`MachineDone::Failed`] with this failure.
     Stop(MachineFailure),
 }
 
-/// What became of a [`MachineJob`]; to be given to
-/// [`Replica::handle_machine_done`](super::Replica::handle_machine_done), in order.
+/// The result of a [`MachineJob`].
+///
+/// Give it to [`Replica::handle_machine_done`](super::Replica::handle_machine_done), in order.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum MachineDone {
-    /// Everything up to `last` is applied.
+    /// All entries up to `last` are applied.
     Applied {
         /// The last index applied.
         last: Index,
-        /// What became of each *proposal* among the entries since the last `Applied`, in order
+        /// The outcome of each *proposal* among the entries since the last `Applied`, in order
         /// ([`Payload::is_proposal`](crate::types::Payload::is_proposal)).
         outcomes: Vec<Outcome>,
     },
     /// A query is answered.
     Queried {
-        /// Which.
+        /// The number of the query.
         id: QueryId,
-        /// The answer; `None` if the state machine panicked. It goes on with the next job.
+        /// The answer; `None` if the state machine panicked. It continues with the next job.
         answer: Option<Answer>,
     },
     /// The digest of the state, sessions included; `None` if the machine takes none.
     DigestTaken(Option<Digest>),
-    /// A copy of the state is there, to be read on another thread.
+    /// A copy of the state was taken. It is to be read on another thread.
     SnapshotReady {
-        /// What it stands for.
+        /// The snapshot's index, term and configuration.
         meta: SnapshotMeta,
-        /// Its content.
+        /// The snapshot's content.
         content: SnapshotSource,
     },
-    /// The state is that of this snapshot.
+    /// The state machine was restored from this snapshot.
     Restored(SnapshotMeta),
-    /// The file of this snapshot, the newest on disk, cannot be read. [`MachineDone::Failed`]
+    /// The file of this snapshot, the newest on disk, is unreadable. [`MachineDone::Failed`]
     /// follows.
     SnapshotDamaged(SnapshotMeta),
-    /// The file of this snapshot is whole, and the state that was restored from it is not the one
-    /// of its digest: the state went wrong before it was copied, or restoring is at fault.
+    /// The restored state does not have this snapshot's digest, although the file is intact.
     /// [`MachineDone::Failed`] follows.
+    ///
+    /// Either the state was wrong when the snapshot was taken, or restoring is at fault.
     SnapshotMismatch(SnapshotMeta),
-    /// The machine refused to go on, or panicked. It does nothing more until a later
-    /// [`MachineJob::Restore`] succeeds; jobs before that have no answer.
+    /// The machine returned an error or panicked. Until a later [`MachineJob::Restore`] succeeds
+    /// it ignores all jobs, without a result.
     Failed(MachineFailure),
 }

@@ -1,34 +1,38 @@
-//! A state machine that has failed applies nothing, so nothing of the log can be compacted: the
-//! node goes on acknowledging until its quota for that is full, and then stops by name.
+//! The quota of log that a failed state machine may leave unapplied.
+//!
+//! Entries that are not applied cannot be compacted. The node acknowledges further entries until
+//! its quota is full, and then stops with an error that names it.
 
 use super::MachineFailure;
 use crate::replica::{Replica, ReplicaEvent};
 
-/// The log that a failed state machine cannot apply takes more than its quota.
+/// The log that a failed state machine cannot apply exceeds its quota.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
 #[error(
-    "the log that the state machine cannot apply takes {bytes} bytes, more than Limits::unapplied_log_bytes \
-     ({limit_bytes}), and nothing of it can be compacted: {failure}. Start a version of the program that can go on \
-     there, or raise the quota; the log is whole, and other nodes go on while a majority of the voters is there"
+    "the log that the state machine cannot apply takes {bytes} bytes, more than \
+     Limits::unapplied_log_bytes ({limit_bytes}), and none of it can be compacted: {failure}. \
+     Start a version of the program that can apply it, or raise the quota; the log is intact, and \
+     the other nodes continue while a majority of the voters is up"
 )]
 pub struct UnappliedLogFull {
-    /// What is committed and cannot be applied.
+    /// The bytes of log that are committed and not applied.
     pub bytes: u64,
     /// The quota.
     pub limit_bytes: u64,
-    /// Why it cannot be applied.
+    /// Why they cannot be applied.
     pub failure: MachineFailure,
 }
 
 impl Replica {
-    /// Why this replica has stopped, if the log that its failed state machine cannot apply exceeds
-    /// [`Limits::unapplied_log_bytes`](crate::replica::Limits).
+    /// The reason for a stop at [`Limits::unapplied_log_bytes`](crate::replica::Limits), if this
+    /// replica has stopped for it.
     #[must_use]
     pub fn unapplied_log_full(&self) -> Option<&UnappliedLogFull> {
         self.machine.unapplied_full.as_ref()
     }
 
-    /// To be called when more may be committed.
+    /// Stops the replica if the quota is exceeded. Called when more may be committed.
     pub(in crate::replica) fn check_unapplied_log(&mut self) {
         let (Some(failure), Some(limit_bytes)) =
             (&self.machine.failure, self.limits.unapplied_log_bytes)

@@ -1,4 +1,4 @@
-//! Reading what the state machine gives as its snapshot: user's code, in whatever thread.
+//! The reader of a state machine's snapshot: user's code, called on any thread.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure::panic_message;
 
-/// The reader that a state machine gave. Its panics are errors, and its errors say whose they are.
+/// A state machine's reader, whose panics become errors and whose errors name it.
 pub(in crate::replica) struct MachineReader {
-    /// None once it has failed: what a panic leaves half done is not looked at again.
+    /// `None` once it has failed: a panic may leave it in an inconsistent state.
     reader: Option<Box<dyn Read + Send>>,
 }
 
@@ -27,7 +27,8 @@ impl Read for MachineReader {
         let error = match catch_unwind(AssertUnwindSafe(|| reader.read(buffer))) {
             Ok(Ok(read)) if read <= length => return Ok(read),
             Ok(Ok(read)) => io::Error::other(format!(
-                "the reader of the state machine's snapshot says that it put {read} bytes where {length} have room"
+                "the reader of the state machine's snapshot claims that it put {read} bytes into \
+                 a buffer of {length}"
             )),
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Ok(Err(error)) => {
@@ -44,7 +45,7 @@ impl Read for MachineReader {
 }
 
 impl MachineReader {
-    /// To drop it is user's code, too.
+    /// Drops the reader; its destructor is user's code and may panic, too.
     fn discard(&mut self) {
         if let Some(reader) = self.reader.take() {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(reader)));
@@ -80,7 +81,7 @@ mod tests {
 
     impl Drop for Faulty {
         fn drop(&mut self) {
-            // As `panic!`, without a word on stderr.
+            // Like `panic!`, without a message on stderr.
             resume_unwind(Box::new("a bug at the end"));
         }
     }
@@ -91,7 +92,7 @@ mod tests {
         let faults: [(Fault, &str); 3] = [
             (|| resume_unwind(Box::new("a bug")), "panicked while its snapshot was read: a bug"),
             (|| Err(io::Error::other("no memory")), "the state machine's reader failed: no memory"),
-            (|| Ok(9), "put 9 bytes where 4 have room"),
+            (|| Ok(9), "put 9 bytes into a buffer of 4"),
         ];
         for (fault, words) in faults {
             let mut reader = MachineReader::new(Box::new(Faulty(fault)));

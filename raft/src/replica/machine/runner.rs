@@ -1,4 +1,4 @@
-//! Runs a state machine: the calls into the user's code, and what contains them.
+//! Runs a state machine: calls the user's code and contains its panics.
 
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,61 +9,62 @@ use crate::core::mutants::{Mutant, planted};
 use crate::replica::{Answer, Committed, Query, Sessions, StateMachine, snapshot};
 use crate::types::{Digest, Entries, Index, Payload, SnapshotMeta, Stamp};
 
-/// How often a restore is tried from the node's own file before the machine counts as failed.
+/// The number of attempts to restore a snapshot before the machine counts as failed.
 pub const RESTORE_ATTEMPTS: u32 = 3;
 
-/// What a [`MachineRunner`] needs of whoever drives it.
+/// The functions that a [`MachineRunner`] needs from its driver.
 pub trait MachineHost {
-    /// Opens the content of the newest snapshot on disk, which stands for `meta`.
+    /// Opens the content of the newest snapshot on disk, which is the one of `meta`.
     ///
     /// # Errors
     /// Why it cannot be opened.
     fn open_snapshot(&mut self, meta: &SnapshotMeta) -> std::io::Result<Box<dyn Read + '_>>;
 
-    /// The machine is about to be called, for the entry or the snapshot of this index. The call
-    /// before this one has ended.
+    /// Called before each call of the machine, for the entry or the snapshot of this index.
     fn before_call(&mut self, _callback: MachineCallback, _index: Index) {}
 
-    /// Whether what is applied so far shall be told now, before the entries behind it are applied.
+    /// Whether to report the entries applied so far before the next one is applied.
     fn should_report(&mut self) -> bool {
         false
     }
 
-    /// A restore has failed and is tried again.
+    /// Called when a restore has failed and another attempt follows.
     fn restore_failed(&mut self, _failure: &MachineFailure) {}
 
-    /// What this node's wall clock says. Nothing may depend on it; a planted fault does.
+    /// This node's wall clock. Only a planted fault depends on it.
     fn wall_clock(&self) -> Stamp {
         Stamp(0)
     }
 }
 
-/// A state machine and the sessions of its clients. It has no thread and no queue of its own, so
-/// that the node, on its loop or on a thread, and the simulator run the same code.
+/// A state machine and the sessions of its clients.
+///
+/// It has no thread and no queue of its own, so the node, on its loop or on a thread, and the
+/// simulator run the same code.
 #[derive(Debug)]
 pub struct MachineRunner<S> {
     machine: S,
     sessions: Sessions,
-    /// Everything up to here is applied.
+    /// The last index applied.
     applied: Index,
     has_failed: bool,
-    /// The digest that was taken last.
+    /// The last digest taken.
     digest: Option<Digest>,
 }
 
 impl<S: StateMachine> MachineRunner<S> {
-    /// Takes the machine in its initial state.
+    /// A runner for a machine in its initial state.
     pub fn new(machine: S) -> MachineRunner<S> {
         let (sessions, applied) = (Sessions::new(), Index(0));
         MachineRunner { machine, sessions, applied, has_failed: false, digest: None }
     }
 
-    /// The machine.
+    /// The state machine.
     pub fn machine(&self) -> &S {
         &self.machine
     }
 
-    /// The machine, to change its settings; its state changes by the log alone.
+    /// The state machine, to change its settings. Its state must change by the log alone.
     pub fn machine_mut(&mut self) -> &mut S {
         &mut self.machine
     }
@@ -73,18 +74,17 @@ impl<S: StateMachine> MachineRunner<S> {
         &self.sessions
     }
 
-    /// Everything up to here is applied, or restored.
+    /// The last index that was applied or restored.
     pub fn applied(&self) -> Index {
         self.applied
     }
 
-    /// Whether the machine has refused to go on, or panicked.
+    /// Whether the machine has returned an error or panicked.
     pub fn has_failed(&self) -> bool {
         self.has_failed
     }
 
-    /// How many calls of the machine a job takes, if all of them are quick by the machine's own
-    /// word.
+    /// The number of calls that a job takes, if the machine declares all of them to be quick.
     pub fn quick_calls(&self, job: &MachineJob) -> Option<usize> {
         let is_quick = || match job {
             MachineJob::Apply(entries) => entries.iter().all(|entry| {
@@ -106,8 +106,9 @@ impl<S: StateMachine> MachineRunner<S> {
         is_quick.then_some(calls)
     }
 
-    /// Does a job and says what became of it. After a failure only a restore is carried out:
-    /// what is asked of a machine whose state is not known has no answer.
+    /// Does a job and passes its results to `complete`.
+    ///
+    /// After a failure the state of the machine is not known, so only a restore is carried out.
     pub fn run(
         &mut self,
         job: MachineJob,
@@ -122,8 +123,8 @@ impl<S: StateMachine> MachineRunner<S> {
             MachineJob::Query { id, query } => {
                 host.before_call(MachineCallback::Query, self.applied);
                 let applied = self.applied;
-                let asked = Query { applied, bytes: &query };
-                let answer = catch_panic(|| Ok(Answer::new(self.machine.query(&asked), applied)));
+                let query = Query { applied, bytes: &query };
+                let answer = catch_panic(|| Ok(Answer::new(self.machine.query(&query), applied)));
                 complete(MachineDone::Queried { id, answer: answer.ok() });
                 Ok(())
             }
@@ -147,7 +148,7 @@ impl<S: StateMachine> MachineRunner<S> {
         host: &mut impl MachineHost,
         complete: &mut impl FnMut(MachineDone),
     ) -> Result<(), MachineFailure> {
-        let (mut told, mut outcomes) = (self.applied, Vec::new());
+        let (mut reported, mut outcomes) = (self.applied, Vec::new());
         let mut failure = None;
         for entry in entries {
             host.before_call(MachineCallback::Apply, entry.index);
@@ -162,14 +163,14 @@ impl<S: StateMachine> MachineRunner<S> {
             }
             self.applied = entry.index;
             if host.should_report() {
-                told = self.applied;
+                reported = self.applied;
                 complete(MachineDone::Applied {
-                    last: told,
+                    last: reported,
                     outcomes: std::mem::take(&mut outcomes),
                 });
             }
         }
-        if self.applied > told {
+        if self.applied > reported {
             complete(MachineDone::Applied { last: self.applied, outcomes });
         }
         failure.map_or(Ok(()), Err)
@@ -181,7 +182,7 @@ impl<S: StateMachine> MachineRunner<S> {
         host: &mut impl MachineHost,
         complete: &mut impl FnMut(MachineDone),
     ) -> Result<(), MachineFailure> {
-        // Formats of the base feature level do not say it.
+        // Formats of the base feature level have no field for it.
         if meta.configuration.feature_level.is_above_base() {
             meta.digest = self.digest.filter(|digest| digest.index == meta.index);
         }
@@ -207,8 +208,7 @@ impl<S: StateMachine> MachineRunner<S> {
         Ok(digest.map(|digest| digest.with_sessions(index, self.sessions.digest())))
     }
 
-    /// The state that was restored is the one that the snapshot was taken of, as far as digests of
-    /// one version tell.
+    /// Compares the restored state's digest with the snapshot's, if both have the same version.
     fn check_restored(&self, meta: &SnapshotMeta, sessions: &Sessions) -> Result<(), CallFailure> {
         let Some(expected) = meta.digest.filter(|_| !planted(Mutant::RestoredDigestUnchecked))
         else {
@@ -219,7 +219,8 @@ impl<S: StateMachine> MachineRunner<S> {
         match restored.filter(|restored| restored.version == expected.version) {
             Some(Digest { value, version, .. }) if value != expected.value => {
                 Err(CallFailure::from(format!(
-                    "the restored state has digest {value:016x}, and the snapshot says {:016x} (version {version})",
+                    "the restored state has digest {value:016x}, and the snapshot has {:016x} \
+                     (version {version})",
                     expected.value
                 )))
             }
@@ -269,7 +270,7 @@ impl<S: StateMachine> MachineRunner<S> {
     }
 }
 
-/// Notes whether the file is why a restore fails, and not the state machine.
+/// Records whether a restore fails by the file, and not by the state machine.
 struct WatchedReader<'a, R> {
     content: R,
     has_failed: &'a mut bool,
@@ -281,11 +282,11 @@ impl<R: Read> Read for WatchedReader<'_, R> {
     }
 }
 
-/// Calls the state machine, and makes an error of its panic.
+/// Calls the state machine and turns a panic into an error.
 ///
-/// To assert unwind safety is sound here. What a panic of `apply` or `restore` leaves half done is
-/// the machine and the sessions; they are not looked at again before a restore has replaced both.
-/// `query` and `snapshot` change nothing that is not the machine's own business: they have `&self`.
+/// `AssertUnwindSafe` is justified: a panic of `apply` or `restore` can leave only the machine and
+/// the sessions inconsistent, and neither is used again before a restore has replaced both. `query`
+/// and `snapshot` take `&self`.
 fn catch_panic<T>(call: impl FnOnce() -> Result<T, CallFailure>) -> Result<T, CallFailure> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         Err(CallFailure { reason: panic_message(&*panic), has_panicked: true })

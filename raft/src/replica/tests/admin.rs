@@ -1,4 +1,4 @@
-//! Changes of membership and transfers of leadership: who is told what, and when.
+//! Membership changes and leadership transfers: the outcome of each, and its time.
 
 use super::*;
 use crate::types::{DiskId, FeatureLevel, MemberChange};
@@ -40,7 +40,7 @@ fn voters(cluster: &Cluster, place: usize) -> Vec<u64> {
 #[test]
 fn any_node_takes_a_change_and_retries_it() {
     let mut cluster = Cluster::led_by(0, 4, Limits::default());
-    // All at once, at three nodes: one after the other is made.
+    // Submitted at once to three nodes, made one after the other.
     cluster.submit(1, 10, change(&[MemberChange::Demote(id(3))]));
     cluster.submit(2, 11, change(&[MemberChange::Remove(id(2))]));
     cluster.submit(0, 12, change(&[add(9)]));
@@ -48,7 +48,7 @@ fn any_node_takes_a_change_and_retries_it() {
     assert_eq!(cluster.take_replies(1), [(10, done())]);
     assert_eq!(cluster.take_replies(0), [(12, done())]);
     assert_eq!(voters(&cluster, 0), [1, 2]);
-    // Who removes itself through itself hears of it, or at least not that it was refused.
+    // A node that removes itself gets the answer, or at least no refusal.
     let replies = cluster.take_replies(2);
     assert!(matches!(replies[..], [(11, Outcome::Answer(_))] | []), "{replies:?}");
 }
@@ -84,7 +84,7 @@ fn impossible_changes_are_refused_at_once_others_later() {
     cluster.submit(0, 11, change(&[add(9)]));
     cluster.run();
     assert_eq!(cluster.take_replies(0), [(11, done())]);
-    // Nobody has ever heard of the learner: it may yet come.
+    // The learner has never been connected, but may still be.
     cluster.messages.clear();
     cluster.submit(0, 12, change(&[MemberChange::Promote(NodeId(9))]));
     let deadline = cluster.now.monotonic.after(Duration::from_secs(5));
@@ -105,7 +105,7 @@ fn a_replaced_change_is_refused_a_cut_off_one_is_unknown() {
     cluster.isolate(0);
     cluster.submit(0, 10, change(&[MemberChange::Demote(id(2))]));
     cluster.run();
-    // The other two go on without it.
+    // The other two continue without it.
     let mut cluster = cluster.elect(1);
     cluster.submit(1, 11, write("a"));
     cluster.run();
@@ -133,12 +133,11 @@ fn a_transfer_is_answered_when_its_target_leads() {
     cluster.run();
     assert!(cluster.nodes[1].replica.core().is_leader());
     cluster.pass(Duration::from_millis(60), &[1]);
-    // Where the transfer was asked for it is answered by the old leader, which is the last thing
-    // that one does.
+    // The old leader answers the transfer as its last act.
     let replies = cluster.take_replies(2);
     assert!(replies.contains(&(10, done())), "{replies:?}");
     assert_eq!(cluster.take_replies(0), [(11, answer("a"))]);
-    // To itself, or to nobody that could.
+    // To itself, or without a suitable target.
     cluster.submit(1, 13, transfer(Some(1)));
     cluster.run();
     let replies = cluster.take_replies(1);
@@ -184,7 +183,7 @@ fn a_removed_node_refuses_everything_and_says_why() {
     cluster.submit(2, 13, change(&[MemberChange::Promote(id(2))]));
     cluster.submit(2, 14, write("b"));
     cluster.poll(2);
-    // Somebody tells it.
+    // Another node reports the removal.
     cluster.nodes[2].replica.handle_removed(now);
     cluster.nodes[2].replica.handle_removed(now);
     cluster.submit(2, 15, read());
@@ -197,7 +196,7 @@ fn a_removed_node_refuses_everything_and_says_why() {
             "{number}: {replies:?}"
         );
     }
-    // A leader that is removed hears of it as it is committed.
+    // A leader that is removed learns of it at the commit.
     cluster.submit(1, 16, change(&[MemberChange::Remove(id(0))]));
     cluster.run();
     assert_eq!(cluster.take_replies(1), [(16, done())]);
@@ -234,7 +233,7 @@ fn the_feature_level_rises_once_every_version_is_known() {
         assert_eq!(configuration.feature_level, level);
         assert!(configuration.members.values().all(|member| member.feature_level == level));
     }
-    // The level never falls.
+    // The level never decreases.
     cluster.submit(0, 13, change(&[MemberChange::EnableFeatures(FeatureLevel::BASE)]));
     cluster.run();
     assert!(declined(&cluster.take_replies(0)).1);

@@ -1,4 +1,4 @@
-//! What a client reads when a state machine is behind, or has failed with its quota full.
+//! Refusals when a state machine is behind, or has failed with its quota full.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn writes_are_refused_while_the_leaders_machine_is_behind() {
     assert_eq!(refused, (number, behind()));
     let Outcome::Refused(refusal) = behind() else { unreachable!() };
     assert!(refusal.to_string().contains("300 bytes of Config::backlog_bytes"), "{refusal}");
-    // A follower's clients read the same, in words that an older version knows.
+    // A follower's clients get the same text, encoded as an older version can decode it.
     cluster.submit(1, 500, write("b"));
     cluster.run();
     let declined = Refusal::Declined { reason: refusal.to_string(), is_final: false };
@@ -54,11 +54,11 @@ fn a_failed_machine_acknowledges_until_its_quota_is_full() {
         cluster.submit(0, number, write("a command of a few bytes"));
         cluster.run();
         durable.push(cluster.nodes[2].replica.status().core.durable);
-        // As when a heartbeat comes.
+        // Like a heartbeat.
         cluster.nodes[2].replica.handle_timeout(now);
         cluster.run();
     }
-    assert_eq!(cluster.take_replies(0).len(), 20, "the others go on");
+    assert_eq!(cluster.take_replies(0).len(), 20, "the others continue");
     let full = cluster.nodes[2].replica.unapplied_log_full().expect("its quota is full");
     assert!(full.bytes > 500 && full.bytes < 600, "{full}");
     for words in ["Limits::unapplied_log_bytes (500)", "cannot apply this", "raise the quota"] {

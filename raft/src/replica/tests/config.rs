@@ -1,4 +1,4 @@
-//! Settings at the ends of their ranges: an error that names one, or replicas that work.
+//! Settings at the ends of their ranges: either an error names one, or the replicas work.
 
 use proptest::prelude::*;
 
@@ -64,12 +64,14 @@ proptest! {
         }
         if let Err(error) = config.validate() {
             let text = error.to_string();
-            let rooms = ["Config::", "Limits::", "Lease::"];
-            prop_assert!(rooms.iter().any(|room| text.contains(room)), "{}", text);
+            let types = ["Config::", "Limits::", "Lease::"];
+            prop_assert!(types.iter().any(|name| text.contains(name)), "{}", text);
             return Ok(());
         }
         let core = config.core.clone();
-        let tune = |tuned: &mut Config| *tuned = Config { id: tuned.id, seed: tuned.seed, ..core.clone() };
+        let tune = |tuned: &mut Config| {
+            *tuned = Config { id: tuned.id, seed: tuned.seed, ..core.clone() };
+        };
         let mut cluster = Cluster::with_core(3, limits, tune).elect(0);
         for number in 0..20 {
             cluster.submit(number as usize % 3, number, write("command"));

@@ -1,4 +1,4 @@
-//! Snapshots whose files cannot be read, told from state machines that refuse them.
+//! Snapshots whose files are unreadable, as opposed to state machines that refuse them.
 
 use super::snapshot_installs::{install, receive};
 use super::*;
@@ -58,7 +58,7 @@ fn a_damaged_file_differs_from_a_machine_that_refuses() {
         assert_eq!(restore(&mut host), ["damaged", "failed"]);
         assert_eq!(host.opened, RESTORE_ATTEMPTS);
     }
-    // Its content is of another version: another copy would be, too.
+    // The content has another version, as any other copy of it would.
     let mut host = Host { now: Now::default(), content: Some(vec![1; 100]) };
     assert_eq!(restore(&mut host), ["failed"]);
 }
@@ -97,8 +97,8 @@ fn a_snapshot_that_cannot_be_restored_is_replaced_by_the_same() {
     assert!(!status.core.awaits_snapshot);
 }
 
-/// A snapshot whose state went wrong before it was copied. Another is asked for, once: if that is
-/// wrong as well, restoring is at fault, and to ask on would send snapshots without end.
+/// A snapshot of a wrong state is replaced once. If the replacement is wrong too, restoring is at
+/// fault, and further requests would send snapshots without end.
 #[test]
 fn a_snapshot_with_a_wrong_state_is_replaced_once() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -121,7 +121,7 @@ fn a_snapshot_with_a_wrong_state_is_replaced_once() {
     assert!(!asks(&mut cluster, &meta), "the second is wrong, too");
     let now = cluster.now;
     cluster.nodes[0].replica.handle_machine_done(now, MachineDone::Restored(meta.clone()));
-    assert!(asks(&mut cluster, &meta), "again after one that was right");
+    assert!(asks(&mut cluster, &meta), "again after a correct one");
 }
 
 /// The state machine tried the one before when the next one was installed already.

@@ -1,4 +1,4 @@
-//! When digests are taken, and what follows when one is not that of a majority.
+//! When digests are taken, and the reaction to one that differs from a majority's.
 
 use super::*;
 use crate::types::{Digest, Entries, Entry, FeatureLevel, Payload, Stamp, Term};
@@ -69,7 +69,7 @@ fn snapshot_meta(index: u64) -> SnapshotMeta {
     SnapshotMeta { index, term, stamp, configuration, digest: None }
 }
 
-/// Takes a snapshot, with its digest, as a node does.
+/// Takes a snapshot with its digest, like a node.
 fn snapshot_of(
     machine: &mut MachineRunner<Counter>,
     meta: SnapshotMeta,
@@ -100,7 +100,7 @@ fn restore(
         MachineDone::Failed(failure) => result = Err(failure.to_string()),
         _ => {}
     });
-    assert_eq!(is_wrong, result.is_err(), "what is wrong is the snapshot");
+    assert_eq!(is_wrong, result.is_err(), "the snapshot is at fault");
     result
 }
 
@@ -125,12 +125,12 @@ pub(crate) fn a_restored_state_must_have_its_snapshots_digest() {
     let (meta, content) = snapshot_of(&mut machine, snapshot_meta(4));
     assert_eq!(meta.digest.map(|digest| (digest.index, digest.version)), Some((Index(4), 1)));
     assert_eq!(restore(&mut counter(1), meta.clone(), content.clone()), Ok(()));
-    // It makes something else of the same bytes.
+    // It restores another state from the same bytes.
     let mut mad = MachineRunner::new(Counter { is_mad: true, version: 1, ..Counter::default() });
     let refused = restore(&mut mad, meta.clone(), content.clone()).unwrap_err();
-    assert!(refused.contains("and the snapshot says"), "{refused}");
+    assert!(refused.contains("and the snapshot has"), "{refused}");
     assert!(mad.has_failed());
-    // Another version cannot tell, nor can one that takes no digests.
+    // Neither another version nor a machine without digests can detect it.
     for version in [0, 2] {
         let mut mad = MachineRunner::new(Counter { is_mad: true, version, ..Counter::default() });
         assert_eq!(restore(&mut mad, meta.clone(), content.clone()), Ok(()));
@@ -144,10 +144,10 @@ fn a_snapshot_of_the_base_level_says_no_digest() {
     let mut meta = snapshot_meta(1);
     meta.configuration.feature_level = FeatureLevel::BASE;
     let (meta, _) = snapshot_of(&mut machine, meta);
-    assert_eq!(meta.digest, None, "its format has no room for one");
+    assert_eq!(meta.digest, None, "its format has no field for one");
 }
 
-/// A cluster of one at this level, with what it asks of its state machine.
+/// The jobs that a cluster of one at this level gives to its state machine.
 fn jobs_of(level: FeatureLevel, digest_interval: u64, commands: usize) -> Vec<MachineJob> {
     let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
     let founding = Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
@@ -174,7 +174,7 @@ fn jobs_of(level: FeatureLevel, digest_interval: u64, commands: usize) -> Vec<Ma
     jobs
 }
 
-/// What is applied between digests: indexes of entries, and of digests after a `D`.
+/// The indexes of the entries applied, and of digests, after a `D`.
 fn words(jobs: &[MachineJob]) -> String {
     let word = |job: &MachineJob| match job {
         MachineJob::Apply(entries) => {
@@ -252,7 +252,7 @@ fn a_diverged_node_stops_its_machine_and_marks_its_disk() {
     let stops = |effect: &Effect| matches!(effect, Effect::Machine(MachineJob::Stop(_)));
     assert!(effects.iter().any(stops), "{effects:?}");
     assert!(effects.contains(&Effect::Storage(Job::MarkDiverged(divergence))), "{effects:?}");
-    // What the machine says when it has stopped has been said.
+    // The divergence was reported before the machine stopped.
     let failure = crate::replica::divergence::divergence_failure(divergence);
     replica.handle_machine_done(now, MachineDone::Failed(failure));
     let is_failure =

@@ -1,8 +1,8 @@
-//! What becomes of requests when leaders come and go, and of a state when a node starts.
+//! Requests over changes of leader, and a state machine at the start of its node.
 
 use super::*;
 
-/// Its core gives up a read with the leader that it asked. The replica asks the next one.
+/// The core fails a read when its leader falls; the replica repeats it with the next leader.
 #[test]
 fn a_read_outlives_the_leader_that_was_asked() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -11,7 +11,7 @@ fn a_read_outlives_the_leader_that_was_asked() {
     cluster.isolate(0);
     cluster.submit(1, 2, read());
     cluster.run();
-    assert_eq!(cluster.take_replies(1), [], "the leader does not hear it");
+    assert_eq!(cluster.take_replies(1), [], "the request does not reach the leader");
     let mut cluster = cluster.elect(2);
     cluster.pass(Duration::from_millis(100), &[2]);
     assert_eq!(cluster.take_replies(1), [(2, answer("1"))]);

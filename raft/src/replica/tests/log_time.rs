@@ -1,9 +1,10 @@
-//! What a replica does about log time.
+//! Log time in a replica.
 
 use super::*;
 
-/// All nodes were off for ten hours. What is submitted before the new leader knows any clock but
-/// its own waits: stamped with the old time, it would expire ten hours early.
+/// After ten hours without any node, commands wait until the new leader knows another clock.
+///
+/// Stamped with the old time, they would expire ten hours early.
 #[test]
 pub(crate) fn a_command_waits_until_the_leader_knows_the_time() {
     let mut cluster = Cluster::new(3, Limits::default());
@@ -38,5 +39,5 @@ pub(crate) fn a_command_waits_until_the_leader_knows_the_time() {
     assert!(entry.stamp >= Stamp(36_000_000), "{entry:?}");
     cluster.submit(0, 2, write("x"));
     cluster.run();
-    assert_eq!(cluster.nodes[0].machine.sessions().len(), 1, "it has just begun to live");
+    assert_eq!(cluster.nodes[0].machine.sessions().len(), 1, "it was opened just now");
 }

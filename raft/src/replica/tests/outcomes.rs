@@ -1,5 +1,4 @@
-//! Requests whose leader, snapshot or place in a window is gone: each has its outcome, and frees
-//! its place.
+//! Every request has an outcome and frees its slot, even if its leader, log or link is gone.
 
 use super::*;
 use crate::types::{Body, FollowerReport, Message};
@@ -24,7 +23,7 @@ fn blocked(waiting: u64) -> Cluster {
     cluster
 }
 
-/// What node 1 is told of its forwarded requests once node 0 does not lead any more.
+/// The refusals that node 1 gets for its forwarded requests when node 0 no longer leads.
 fn refusals_when_deposed(cluster: &mut Cluster) -> Vec<(u64, Outcome)> {
     cluster.messages.clear();
     let mut told = Vec::new();
@@ -42,7 +41,7 @@ fn refusals_when_deposed(cluster: &mut Cluster) -> Vec<(u64, Outcome)> {
             return told;
         }
     }
-    panic!("it leads for ever");
+    panic!("it still leads");
 }
 
 #[test]
@@ -59,7 +58,7 @@ fn a_deposed_leader_refuses_forwarded_writes_behind_its_own() {
     forward(&mut cluster, 7, "y");
     let refused = Outcome::Refused(Refusal::NotLeader { leader: None });
     assert_eq!(refusals_when_deposed(&mut cluster), [(7, refused)]);
-    assert_eq!(cluster.take_replies(0), [], "its own wait for the next leader");
+    assert_eq!(cluster.take_replies(0), [], "its own requests wait for the next leader");
 }
 
 #[test]
@@ -84,7 +83,7 @@ fn a_command_longer_than_a_batch_is_proposed_alone() {
     assert_eq!(cluster.take_replies(0), [(1, answer(long)), (2, answer("b"))]);
 }
 
-/// The core takes all commands of a batch or none: a batch above its bound would wait for ever.
+/// The core accepts a batch as a whole: one above its bound would never be accepted.
 #[test]
 fn no_batch_is_longer_than_what_the_core_takes() {
     let tune = |core: &mut Config| (core.uncommitted_bytes, core.command_bytes) = (70, 8);
@@ -160,7 +159,7 @@ fn a_reported_forgetful_disk_reaches_the_core() {
     let (now, events) = (cluster.now, cluster.nodes[0].events);
     cluster.nodes[0].replica.peer_forgot(now, id(1));
     cluster.poll(0);
-    assert!(cluster.nodes[0].events > events, "the leader says it");
+    assert!(cluster.nodes[0].events > events, "the leader reports it");
 }
 
 #[test]

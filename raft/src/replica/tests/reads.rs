@@ -22,13 +22,13 @@ fn a_lease_read_asks_nobody_while_the_lease_holds() {
     cluster.now.monotonic = cluster.now.monotonic.after(Duration::from_millis(250));
     cluster.submit(0, 4, Request::LeaseRead(Bytes::new()));
     cluster.run();
-    assert_eq!(cluster.take_replies(0), [], "the lease has run out");
+    assert_eq!(cluster.take_replies(0), [], "the lease has expired");
     cluster.cut.clear();
     cluster.pass(Duration::from_millis(100), &[0]);
     assert_eq!(cluster.take_replies(0), [(3, answer("1")), (4, answer("1"))]);
 }
 
-/// A driver that has read its clock before the read arrived must not make an old lease look good.
+/// A driver that read its clock before the read arrived must not make an expired lease look valid.
 #[test]
 fn an_older_time_after_a_newer_one_does_not_count() {
     let mut cluster = Cluster::with_core(3, Limits::default(), with_lease).elect(0);

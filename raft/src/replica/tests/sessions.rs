@@ -1,5 +1,4 @@
-//! Sessions through replicas: retries over other nodes, after leaders have fallen, and over
-//! snapshots.
+//! Sessions in a cluster: retries at other nodes, after fail-overs, and over snapshots.
 
 use super::*;
 use crate::types::{SessionCommand, SessionId, Term};
@@ -34,7 +33,7 @@ pub(crate) fn a_retry_after_a_fail_over_gets_the_first_answer() {
     cluster.run();
     assert_eq!(cluster.take_replies(1), [(1, Outcome::Unknown(Doubt::LinkBroken))]);
 
-    // Others are applied between, so that another answer would show.
+    // Other commands are applied between, so a second application would give another answer.
     cluster.pass(Duration::from_secs(2), &[1, 2]);
     cluster.submit(2, 2, write("other"));
     cluster.submit(1, 3, session_write(session, 1, "pay"));
@@ -73,7 +72,7 @@ fn a_session_is_opened_used_and_closed_through_any_node() {
     assert_eq!(cluster.nodes[0].machine.machine().commands, [b"a"]);
 }
 
-/// What is in a snapshot is all that a node knows after it was restored from it.
+/// A restored node knows only what is in its snapshot.
 #[test]
 pub(crate) fn sessions_survive_a_snapshot() {
     let mut cluster = Cluster::led_by(0, 1, Limits::default());
@@ -96,8 +95,7 @@ pub(crate) fn sessions_survive_a_snapshot() {
     assert_eq!(restored.machine().commands, [b"a"]);
 }
 
-/// One node applies a day later, by its own clock, what the others have applied at once. By log
-/// time it is less.
+/// One node applies the entries a day later by its own clock, but at the same log time.
 #[test]
 pub(crate) fn a_session_ends_at_the_same_entry_on_every_node() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -121,9 +119,9 @@ pub(crate) fn a_session_ends_at_the_same_entry_on_every_node() {
     );
 }
 
-/// A cluster that is recovered from what is left of another goes on where the log that is left
-/// ends: at indexes that the other may have used. A client of the other must not be taken for one
-/// of its own.
+/// A cluster recovered from one member's folder reuses indexes that the lost cluster may have used.
+///
+/// A session of the lost cluster must not be taken for one of the new cluster.
 #[test]
 fn sessions_opened_at_one_index_of_two_logs_differ() {
     let mut lost = Cluster::with_core(1, Limits::default(), |core| core.seed = 1).elect(0);

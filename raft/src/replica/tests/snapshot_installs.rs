@@ -1,11 +1,12 @@
-//! What a leader's snapshot means for requests that wait here.
+//! The effect of a leader's snapshot on pending requests.
 
 use super::*;
 use crate::core::{InstallSnapshot, WriteChunk};
 use crate::types::{Body, Chunk, Echo, Message, Term};
 
-/// The leader that follows node 1 sends it a snapshot that includes `index`, in one piece. Says
-/// what node 1 asked the state machine to be restored to.
+/// The successor of node 1 sends it a snapshot up to `index`, in one piece.
+///
+/// Returns the snapshot that node 1's state machine is asked to restore.
 pub(super) fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
     let core = cluster.nodes[0].replica.core();
     let (term, configuration) = (core.term().next(), core.configuration().clone());
@@ -14,12 +15,13 @@ pub(super) fn install(cluster: &mut Cluster, index: u64) -> SnapshotMeta {
     receive(cluster, term, meta)
 }
 
-/// Node 2, which leads `term`, sends node 1 this snapshot in one piece. Says what node 1 asked the
-/// state machine to be restored to.
+/// Node 2, the leader of `term`, sends node 1 this snapshot in one piece.
+///
+/// Returns the snapshot that node 1's state machine is asked to restore.
 pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> SnapshotMeta {
     let now = cluster.now;
     let Node { replica, replies, .. } = &mut cluster.nodes[0];
-    let data = Bytes::from_static(b"whatever a snapshot holds");
+    let data = Bytes::from_static(b"the content of a snapshot");
     let total_bytes = data.len() as u64;
     let chunk = Chunk { offset: 0, total_bytes, data };
     let body = Body::InstallSnapshot {
@@ -49,8 +51,9 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     }
 }
 
-/// Of three commands in the log of a leader that was deposed, the snapshot of its successor
-/// includes what stands in the place of two: they may be in it. The third is lost for certain.
+/// The successor's snapshot covers the indexes of two of a former leader's three commands.
+///
+/// Those two may be included in it. The third is lost for certain.
 #[test]
 pub(crate) fn commands_replaced_by_a_snapshot_are_unknown() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -74,7 +77,7 @@ pub(crate) fn commands_replaced_by_a_snapshot_are_unknown() {
     assert_eq!(cluster.nodes[0].replica.status().applied, meta.index);
 }
 
-/// Nobody is there to be told of their outcomes; kept, they would take the places of others.
+/// Their outcomes could not be sent; kept, they would take the slots of others.
 #[test]
 fn requests_of_a_peer_go_with_its_link() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
@@ -92,6 +95,6 @@ fn requests_of_a_peer_go_with_its_link() {
     cluster.pass(Duration::from_millis(60), &[0]);
     assert_eq!(cluster.take_replies(0), [(3, answer("c"))]);
     assert_eq!(cluster.take_replies(2), [(2, answer("b"))]);
-    assert_eq!(cluster.take_replies(1), [], "its answer would be one to an earlier link");
+    assert_eq!(cluster.take_replies(1), [], "its answer would belong to an earlier link");
     assert_eq!(cluster.nodes[0].machine.machine().commands, [b"c", b"a", b"b"]);
 }

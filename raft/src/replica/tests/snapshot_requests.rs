@@ -1,9 +1,9 @@
-//! Snapshots that somebody asks for.
+//! Snapshots on request.
 
 use super::*;
 use crate::types::Index;
 
-/// A cluster of one whose snapshots are written when the test says so.
+/// A cluster of one whose snapshots the test writes.
 struct Solo {
     cluster: Cluster,
     being_written: Vec<Index>,
@@ -99,7 +99,7 @@ fn a_snapshot_that_cannot_be_written_is_refused_by_cause() {
         panic!("{replies:?}");
     };
     assert!(reason.contains("on fire"), "{reason}");
-    // The next one is tried at once: whoever asks may have made room.
+    // The next one is tried at once: the operator may have made room before the request.
     solo.submit(3, Request::Snapshot);
     assert_eq!(solo.written(), index);
     assert_eq!(solo.replies(), [(3, done(index))]);
