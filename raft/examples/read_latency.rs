@@ -61,7 +61,7 @@ fn cluster(folder: &std::path::Path) -> Result<Vec<Running>, Box<dyn Error>> {
         let mut options = Options::new(id(place), folder.join(place.to_string()), addresses[place]);
         let others = (0..addresses.len()).filter(|&other| other != place);
         options.peers = others.map(|other| (id(other), addresses[other].to_string())).collect();
-        options.lease = Some(Lease { drift_ppm: 1_000 });
+        options.lease = Some(Lease::with_drift_ppm(1_000));
         Ok(start(&options, Last(Bytes::new()))?)
     };
     (0..addresses.len()).map(node).collect()

@@ -279,14 +279,14 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let mut options = single_node(folder.path());
         options.core.promotion_lag = promotion_lag;
-        options.lease = Some(Lease { drift_ppm: 1_000 });
+        options.lease = Some(Lease::with_drift_ppm(1_000));
         for (which, size) in which.into_iter().zip(sizes) {
             let core: &mut Config = &mut options.core;
             match which {
                 0 => options.election_timeout = ElectionTimeout::new(shorter, longer),
                 1 => options.heartbeat_interval = heartbeat,
                 2 => options.request_timeout = timeout,
-                3 => options.lease = Some(Lease { drift_ppm }),
+                3 => options.lease = Some(Lease::with_drift_ppm(drift_ppm)),
                 4 => core.election_timeout = ElectionTimeout::new(shorter, longer),
                 5 => core.heartbeat_interval = heartbeat,
                 6 => core.message_bytes = size,

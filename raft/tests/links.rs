@@ -16,8 +16,8 @@ use kodiak_raft::{
     node::{Options, Running, start},
     replica::{Committed, Doubt, MachineError, Outcome, PeerMessage, Query, Request, StateMachine},
     types::{
-        Append, Body, DiskId, Echo, Entries, FeatureLevel, Index, Life, Member, MemberChange,
-        Message, NodeId, Proposal, Term,
+        Append, Body, DiskId, Echo, FeatureLevel, Index, Life, Member, MemberChange, Message,
+        NodeId, Proposal, Term,
     },
     wire::{self, Hello, Version, WireError},
 };
@@ -172,16 +172,7 @@ impl PlayedNode {
 
     /// Sends a heartbeat as the leader of term 1.
     fn lead(&self) {
-        let (previous_index, previous_term) = (Index(0), Term(0));
-        let (entries, commit, round) = (Entries::new(), Index(0), 1);
-        let body = Body::AppendEntries(Append {
-            previous_index,
-            previous_term,
-            entries,
-            commit,
-            echo: Echo { round, wants_promise: false },
-        });
-        self.send(&self.to_node, 1, body);
+        self.send(&self.to_node, 1, Append::default().echo(Echo::of_round(1)).into());
     }
 
     /// Asks node 1 for a pre-vote in this term.

@@ -188,7 +188,7 @@ fn a_session_applies_a_command_once_though_its_leader_stops() {
 
 #[test]
 fn lease_reads_see_writes_and_stale_reads_need_no_majority() {
-    let lease = |options: Options| options.lease(Lease { drift_ppm: 1_000 });
+    let lease = |options: Options| options.lease(Lease::with_drift_ppm(1_000));
     let mut cluster = Cluster::start_as(3, lease);
     write_until_taken(cluster.handle(1), b"a");
     let leader = cluster.handle(1).status().unwrap().replica.core.leader.unwrap().0;

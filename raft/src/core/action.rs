@@ -26,6 +26,7 @@ pub struct Proposed {
 
 /// Why commands were not proposed. None of them had, or will have, any effect.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ProposeError {
     /// Only a leader proposes.
     #[error("this node does not lead; {}", ask_leader(*leader))]
@@ -79,6 +80,7 @@ pub enum ProposeError {
 
 /// Why a read cannot even wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// Nobody knows the read index.
     #[error("no leader is known; try again after the election")]
@@ -261,6 +263,7 @@ pub struct ReadId(pub u64);
 
 /// Something an operator may want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Event {
     /// The node's role, term or leader changed.
     Changed {

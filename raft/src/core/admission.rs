@@ -53,7 +53,7 @@ impl Core {
     }
 
     /// Whether `from` may ask this leader for a read index.
-    pub(super) fn may_ask_read_index(&self, from: NodeId) -> bool {
+    pub(super) fn may_request_read_index(&self, from: NodeId) -> bool {
         self.log.configuration().members.contains_key(&from)
             || planted(Mutant::ReadIndexForStrangers)
     }

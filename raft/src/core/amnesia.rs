@@ -32,7 +32,7 @@ use crate::types::{
 
 use super::mutants::{Mutant, planted};
 use super::progress::Mode;
-use super::{Action, Core, Event, State};
+use super::{Action, Core, Event, RoleState};
 
 /// What a leader knows of a follower that forgot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,7 +64,7 @@ impl Core {
     /// The latest round of a leader.
     #[cfg(test)]
     pub(super) fn latest_round(&self) -> Option<u64> {
-        if let State::Leader(leading) = &self.state { Some(leading.round) } else { None }
+        if let RoleState::Leader(leading) = &self.state { Some(leading.round) } else { None }
     }
 
     /// How far this node's log is durable, for the leaders that it answers: the number of its last
@@ -82,13 +82,13 @@ impl Core {
     /// The driver has proof that a peer's disk forgot what it had acknowledged: it compares how far
     /// each disk says that it is durable with how far it was. Until the peer has passed a fence its
     /// votes do not count here, and if this node comes to lead, nothing else does.
-    pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
+    pub fn handle_peer_forgot(&mut self, now: Now, peer: NodeId) {
         self.begin(now);
         if self.is_leader() {
-            return self.discount(peer, None);
+            return self.discount_peer(peer, None);
         }
         let is_voter = self.log.configuration().is_voter(peer);
-        if is_voter && self.suspect_disk(peer) {
+        if is_voter && self.record_forgetful(peer) {
             self.actions.push_back(Action::Event(Event::PeerForgot {
                 node: peer,
                 matched: None,
@@ -98,7 +98,7 @@ impl Core {
     }
 
     /// Remembers, across changes of leadership, that a disk forgot. True if that is new.
-    fn suspect_disk(&mut self, peer: NodeId) -> bool {
+    fn record_forgetful(&mut self, peer: NodeId) -> bool {
         let last = self.log.last_index();
         peer != self.config.id && self.forgetful.insert(peer, last).is_none()
     }
@@ -109,21 +109,21 @@ impl Core {
     }
 
     /// A new leader goes on with what it knew of others' disks before.
-    pub(super) fn discount_forgetful(&mut self) {
+    pub(super) fn discount_forgetful_peers(&mut self) {
         for peer in self.forgetful.keys().copied().collect::<Vec<_>>() {
-            self.discount(peer, None);
+            self.discount_peer(peer, None);
         }
     }
 
     /// Lets go of those that a committed configuration has fenced off since.
-    fn forget_fenced(&mut self) {
+    fn drop_fenced(&mut self) {
         let log = &self.log;
         self.forgetful.retain(|&peer, at| !log.is_without_vote_after(peer, *at));
     }
 
     /// The hint of a rejection is below what its sender had acknowledged.
-    pub(super) fn suspect(&mut self, from: NodeId, hint: Index, report: &FollowerReport) {
-        let State::Leader(leading) = &mut self.state else { return };
+    pub(super) fn check_rejection(&mut self, from: NodeId, hint: Index, report: &FollowerReport) {
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get(&from) else { return };
         if hint >= progress.matched {
             return;
@@ -131,7 +131,7 @@ impl Core {
         let is_equal_enough =
             planted(Mutant::EqualRoundIsProof) && report.round == progress.matched_round;
         if report.round > progress.matched_round || is_equal_enough {
-            self.discount(from, Some(hint));
+            self.discount_peer(from, Some(hint));
         } else {
             // Proof, or none, comes with the answer to the next round.
             leading.start_round(self.now.after(self.config.heartbeat_interval));
@@ -141,16 +141,16 @@ impl Core {
 
     /// What the follower's answer says of its disk. An answer that others have overtaken says
     /// nothing: it may be from before the mark, or from before the fence.
-    pub(super) fn note_mark(&mut self, from: NodeId, report: &FollowerReport) {
-        let State::Leader(leading) = &self.state else { return };
+    pub(super) fn note_forgetting_report(&mut self, from: NodeId, report: &FollowerReport) {
+        let RoleState::Leader(leading) = &self.state else { return };
         let Some(progress) = leading.progress.get(&from) else { return };
         let is_overtaken = progress.fenced_round.is_some_and(|fenced| report.round <= fenced);
         if report.has_forgotten && (!is_overtaken || planted(Mutant::OvertakenMarkCounts)) {
-            self.discount(from, None);
+            self.discount_peer(from, None);
         }
         let (fence, commit) = (self.log.configuration_index(), self.log.commit());
         let is_fenced = !self.log.configuration().is_voter(from) && fence <= commit;
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&from) else { return };
         let Some(forgetting) = &mut progress.forgetting else { return };
         let holds_fence = is_fenced && progress.matched >= fence && fence > forgetting.at;
@@ -172,9 +172,9 @@ impl Core {
 
     /// Nothing that the follower acknowledged counts any longer. `hint` is where its log may agree
     /// with the leader's.
-    fn discount(&mut self, peer: NodeId, hint: Option<Index>) {
+    fn discount_peer(&mut self, peer: NodeId, hint: Option<Index>) {
         let (last, is_voter) = (self.log.last_index(), self.log.configuration().is_voter(peer));
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&peer) else { return };
         if progress.forgetting.is_some() && hint.is_none() {
             return;
@@ -196,7 +196,7 @@ impl Core {
             self.lease.sent(leading.round, self.now, &self.config);
         }
         if is_voter {
-            self.suspect_disk(peer);
+            self.record_forgetful(peer);
         }
         let matched = Some(matched);
         self.actions.push_back(Action::Event(Event::PeerForgot { node: peer, matched, is_voter }));
@@ -206,7 +206,7 @@ impl Core {
     }
 
     fn abandon_transfer_to(&mut self, peer: NodeId) {
-        if let State::Leader(leading) = &mut self.state
+        if let RoleState::Leader(leading) = &mut self.state
             && leading.transfer.is_some_and(|transfer| transfer.to() == peer)
         {
             leading.transfer = None;
@@ -216,7 +216,7 @@ impl Core {
 
     /// With each heartbeat, until the follower has confirmed.
     pub(super) fn send_forgot(&mut self) {
-        let State::Leader(leading) = &self.state else { return };
+        let RoleState::Leader(leading) = &self.state else { return };
         let unconfirmed = leading.progress.iter().filter_map(|(&to, progress)| {
             let forgetting = progress.forgetting.filter(|forgetting| !forgetting.is_confirmed)?;
             Some((to, Body::Forgot { last_index: forgetting.at }))
@@ -245,21 +245,21 @@ impl Core {
         if !planted(Mutant::MarkOnlyInMemory) {
             self.writes.set_hard_state(self.own_hard_state());
         }
-        self.state = State::Follower;
-        self.following.owe();
+        self.state = RoleState::Follower;
+        self.following.require_acknowledgement();
         self.actions.push_back(Action::Event(Event::Forgot { mark: last_index }));
     }
 
     /// Drops the mark once this node's log holds the fence, durably and committed.
     pub(super) fn pass_fence(&mut self) {
-        self.forget_fenced();
+        self.drop_fenced();
         let Some(mark) = self.forgot else { return };
         let is_caught_up = planted(Mutant::MarkDroppedAtCatchUp) && self.log.durable() >= mark;
         if self.is_fenced_after(mark) || is_caught_up {
             let index = self.log.configuration_index();
             self.forgot = None;
             self.writes.set_hard_state(self.own_hard_state());
-            self.following.owe();
+            self.following.require_acknowledgement();
             self.actions.push_back(Action::Event(Event::PassedFence { index }));
         }
     }
@@ -280,7 +280,7 @@ impl Core {
     /// the operator's to demote: with two, acknowledged entries may be gone. True if a change was
     /// appended.
     pub(super) fn fence_forgetful(&mut self) -> bool {
-        let State::Leader(leading) = &self.state else { return false };
+        let RoleState::Leader(leading) = &self.state else { return false };
         let has_forgetful = leading.progress.values().any(|progress| progress.forgetting.is_some());
         if leading.returning.is_none() && !has_forgetful {
             return false;
@@ -313,7 +313,7 @@ impl Core {
             return false;
         }
         self.append_configuration(next);
-        if let State::Leader(leading) = &mut self.state {
+        if let RoleState::Leader(leading) = &mut self.state {
             leading.returning = returning;
         }
         true
@@ -337,7 +337,7 @@ impl Core {
     /// A follower has stopped at a conflict. It no longer counts for anything; its answers to
     /// rounds have ended.
     pub(super) fn handle_committed_conflict(&mut self, from: NodeId, index: Index, log_term: Term) {
-        let State::Leader(leading) = &mut self.state else { return self.ignore() };
+        let RoleState::Leader(leading) = &mut self.state else { return self.ignore() };
         let Some(progress) = leading.progress.get_mut(&from) else { return self.ignore() };
         if progress.conflict.replace(index) != Some(index) {
             self.actions.push_back(Action::Event(Event::PeerConflict {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::types::{Index, NodeId, Time};
 
 use super::mutants::{Mutant, planted};
-use super::{Core, ProposeError, State};
+use super::{Core, ProposeError, RoleState};
 
 /// Attempts after which the wait for the next one grows no more.
 const ATTEMPTS_MAX: u32 = 8;
@@ -90,22 +90,27 @@ pub(super) struct BacklogWatch {
 }
 
 impl BacklogWatch {
-    /// Whether something is to be tried: over the bound for longer than `timeout`, and the last
-    /// attempt is long enough ago.
-    fn is_due(&mut self, is_over: bool, now: Time, timeout: Duration) -> bool {
-        if !is_over {
-            self.over_since = None;
-            if self.not_before <= now {
-                self.attempts = 0;
-            }
-            return false;
-        }
-        let since = *self.over_since.get_or_insert(now);
-        since.after(timeout) <= now && self.not_before <= now
+    /// The leader is over the bound, since now if it was not before.
+    fn note_over(&mut self, now: Time) {
+        self.over_since.get_or_insert(now);
     }
 
-    /// The next attempt waits for `timeout`, doubled with each.
-    fn tried(&mut self, now: Time, timeout: Duration) {
+    /// The leader is not over the bound. Attempts count from 0 again once the wait is over.
+    fn note_under(&mut self, now: Time) {
+        self.over_since = None;
+        if self.not_before <= now {
+            self.attempts = 0;
+        }
+    }
+
+    /// Whether the leader should hand over: it has been over the bound for `timeout`, and the wait
+    /// after the last attempt is over.
+    fn is_due(&self, now: Time, timeout: Duration) -> bool {
+        self.over_since.is_some_and(|since| since.after(timeout) <= now) && self.not_before <= now
+    }
+
+    /// An attempt was made. The next one waits for `timeout`, doubled with each attempt.
+    fn note_attempt(&mut self, now: Time, timeout: Duration) {
         self.attempts = (self.attempts + 1).min(ATTEMPTS_MAX);
         self.not_before = now.after(timeout.saturating_mul(1 << self.attempts));
     }
@@ -140,16 +145,20 @@ impl Core {
     pub(super) fn hand_over_if_backlogged(&mut self) {
         let (now, timeout) = (self.now, self.config.backlog_timeout);
         let is_loading = self.is_loading() && !planted(Mutant::LoadingLeaderStays);
-        let is_over = self.is_backlogged() || is_loading;
-        if !self.backlog_watch.is_due(is_over, now, timeout) || !self.fitness.may_lead() {
+        if self.is_backlogged() || is_loading {
+            self.backlog_watch.note_over(now);
+        } else {
+            self.backlog_watch.note_under(now);
+        }
+        if !self.backlog_watch.is_due(now, timeout) || !self.fitness.may_lead() {
             return;
         }
-        if self.transferring().is_some() {
+        if self.transfer_target().is_some() {
             return;
         }
-        self.backlog_watch.tried(now, timeout);
+        self.backlog_watch.note_attempt(now, timeout);
         let to = self.voter_without_backlog();
-        self.send_backlogged(to);
+        self.report_backlogged(to);
         if let Some(to) = to {
             self.backlog_watch.handed_to = Some(to);
             self.begin_transfer(to);
@@ -159,15 +168,15 @@ impl Core {
     /// The voter that lacks least of those that are heard and under the bound; the one that was
     /// tried last only if there is no other.
     fn voter_without_backlog(&self) -> Option<NodeId> {
-        let State::Leader(leading) = &self.state else { return None };
+        let RoleState::Leader(leading) = &self.state else { return None };
         let timeout = self.config.election_timeout.min;
         let voters = self.log.configuration().voters.iter();
         let progress = voters.filter_map(|node| Some((*node, leading.progress.get(node)?)));
         let fit = progress.filter(|(_, progress)| {
             let is_heard = progress.round > 0 && progress.heard.after(timeout) > self.now;
             let is_sound = progress.forgetting.is_none() && progress.conflict.is_none();
-            let answers =
-                self.is_under_bound(progress.applied) && self.has_what_is_loaded(progress.applied);
+            let answers = self.is_under_bound(progress.applied)
+                && self.reaches_loading_target(progress.applied);
             is_heard && is_sound && answers
         });
         let tried = self.backlog_watch.handed_to;
@@ -199,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_told_from_any_step_on() {
+    fn bytes_after_any_step_are_known() {
         let mut backlog = Backlog::new(640);
         backlog.committed(Index(3), 100);
         backlog.committed(Index(4), 4);
@@ -217,19 +226,22 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_more_and_more_rare_and_then_forgotten() {
+    fn attempts_grow_rarer_and_are_then_forgotten() {
         let (mut watch, timeout) = (BacklogWatch::default(), Duration::from_nanos(10));
         let mut tried = Vec::new();
         for now in 0..200 {
-            if watch.is_due(true, Time(now), timeout) {
-                watch.tried(Time(now), timeout);
+            watch.note_over(Time(now));
+            if watch.is_due(Time(now), timeout) {
+                watch.note_attempt(Time(now), timeout);
                 tried.push(now);
             }
         }
         assert_eq!(tried, [10, 30, 70, 150]);
-        assert!(!watch.is_due(false, Time(310), timeout));
-        assert!(!watch.is_due(true, Time(311), timeout), "it has been over for no time");
-        assert!(watch.is_due(true, Time(321), timeout));
+        watch.note_under(Time(310));
+        assert!(!watch.is_due(Time(310), timeout));
+        watch.note_over(Time(311));
+        assert!(!watch.is_due(Time(311), timeout), "it has been over for no time");
+        assert!(watch.is_due(Time(321), timeout));
         assert_eq!(watch.attempts, 0);
     }
 }

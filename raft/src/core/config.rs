@@ -17,14 +17,14 @@ use crate::types::{Echo, NodeId, Proposal};
 /// use std::time::Duration;
 /// use kodiak_raft::{core::{Config, ElectionTimeout}, types::NodeId};
 ///
-/// let mut config = Config::new(NodeId(1));
 /// // Peers on two continents.
-/// config.election_timeout =
-///     ElectionTimeout::new(Duration::from_secs(1), Duration::from_secs(2));
-/// config.heartbeat_interval = Duration::from_millis(200);
+/// let config = Config::new(NodeId(1))
+///     .election_timeout(ElectionTimeout::new(Duration::from_secs(1), Duration::from_secs(2)))
+///     .heartbeat_interval(Duration::from_millis(200));
 /// config.validate().unwrap();
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Config {
     /// This node. Never 0.
     pub id: NodeId,
@@ -94,6 +94,7 @@ pub struct Config {
 
 /// What lease reads rest on, besides Raft: a bound that the members' clocks keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Lease {
     /// How much faster or slower than time any member's clock may run, in millionths; below a
     /// million. While a clock is off by more, a lease read may miss what was written last. Quartz
@@ -103,8 +104,17 @@ pub struct Lease {
     pub drift_ppm: u32,
 }
 
+impl Lease {
+    /// Relies on clocks that run at most this much too fast or too slow ([`Lease::drift_ppm`]).
+    #[must_use]
+    pub const fn with_drift_ppm(drift_ppm: u32) -> Lease {
+        Lease { drift_ppm }
+    }
+}
+
 /// The range from which each election timeout is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ElectionTimeout {
     /// The shortest.
     pub min: Duration,
@@ -201,6 +211,48 @@ pub enum ConfigError {
     Saved(String),
 }
 
+/// A setter for each field but the node's id.
+macro_rules! setters {
+    ($($name:ident: $type:ty,)*) => {
+        /// Setters of the fields with the same names.
+        impl Config {
+            $(
+                #[doc = concat!(
+                    "Sets [`Config::", stringify!($name), "`]",
+                    "(#structfield.", stringify!($name), ").",
+                )]
+                #[must_use]
+                pub fn $name(mut self, $name: $type) -> Config {
+                    self.$name = $name;
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters! {
+    seed: u64,
+    election_timeout: ElectionTimeout,
+    stall_timeout: Option<Duration>,
+    heartbeat_interval: Duration,
+    message_bytes: usize,
+    in_flight_messages: usize,
+    in_flight_bytes: usize,
+    uncommitted_bytes: usize,
+    command_bytes: usize,
+    tail_bytes: usize,
+    applying_bytes: usize,
+    backlog_bytes: usize,
+    backlog_timeout: Duration,
+    snapshot_chunk_bytes: usize,
+    snapshot_chunks: usize,
+    retained_snapshots: usize,
+    pending_reads: usize,
+    lease: Option<Lease>,
+    promotion_lag: u64,
+}
+
 impl Config {
     /// The defaults, for node `id`, seeded with its id.
     #[must_use]
@@ -232,8 +284,8 @@ impl Config {
         }
     }
 
-    /// How long a leader bears a write of its own that is not done.
-    pub(super) fn stall_timeout(&self) -> Duration {
+    /// How long a leader tolerates a write of its own that is not done.
+    pub(super) fn effective_stall_timeout(&self) -> Duration {
         let longer = self.election_timeout.max;
         if planted(Mutant::ShortStallTimeout) {
             return longer;

@@ -16,7 +16,22 @@ use crate::types::{Append, Body, Index, Message, NodeId, Term};
 use super::follower::Following;
 use super::mutants::{Mutant, planted};
 use super::quorum::{Tally, tally};
-use super::{Action, Core, Event, State};
+use super::{Action, Core, Event, RoleState};
+
+/// Why a node campaigns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ElectionCause {
+    /// It has heard no leader for an election timeout.
+    Timeout,
+    /// Its leader has asked it to (§3.10), so promises to that leader do not forbid votes.
+    Transfer,
+}
+
+impl ElectionCause {
+    pub(super) fn of_request(is_transfer: bool) -> ElectionCause {
+        if is_transfer { ElectionCause::Transfer } else { ElectionCause::Timeout }
+    }
+}
 
 /// The answers to a campaign.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,7 +72,7 @@ impl Core {
     /// - one whose log a snapshot is about to replace;
     /// - an initial member that waits for the bootstrap;
     /// - one whose state machine has failed, unless no other node can be elected
-    ///   ([`Core::set_may_lead`]).
+    ///   ([`Core::forbid_leading`]).
     pub(super) fn may_campaign(&self) -> bool {
         // The term comes first: there must be one after it.
         self.term.0 < u64::MAX - 2
@@ -76,7 +91,7 @@ impl Core {
     }
 
     /// Whether the election of `term` would bootstrap the cluster, and this node waits for that
-    /// ([`Core::wait_for_bootstrap`]). A candidate of a later term knows one, so its cluster
+    /// ([`Core::set_bootstrap`]). A candidate of a later term knows one, so its cluster
     /// exists.
     pub(super) fn awaits_bootstrap_of(&self, term: Term) -> bool {
         self.awaits_bootstrap && self.term == Term(0) && term == Term(1)
@@ -101,7 +116,7 @@ impl Core {
         self.fail_reads();
         let mut ballot = Ballot::default();
         ballot.cast(self.config.id, true);
-        self.state = State::PreCandidate(ballot);
+        self.state = RoleState::PreCandidate(ballot);
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
             let body = Body::RequestPreVote { last_index, last_term };
@@ -113,10 +128,11 @@ impl Core {
 
     /// Starts an election: a new term, and this node's own vote. The requests leave once both are
     /// durable.
-    fn start_election(&mut self, is_transfer: bool) {
+    fn start_election(&mut self, cause: ElectionCause) {
+        let is_transfer = cause == ElectionCause::Transfer;
         self.set_term(self.term.next(), Some(self.config.id));
         let own_write = self.writes.hard_state_sequence();
-        self.state = State::Candidate(Ballot { votes: BTreeMap::new(), own_write });
+        self.state = RoleState::Candidate(Ballot { votes: BTreeMap::new(), own_write });
         self.reset_election_timer();
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         self.ask_voters(|core, to| {
@@ -130,7 +146,10 @@ impl Core {
     /// that have just heard that leader (§3.10).
     pub(super) fn start_transfer_election(&mut self) {
         self.fail_reads();
-        self.start_election(!planted(Mutant::TransferWithoutMark));
+        self.start_election(match planted(Mutant::TransferWithoutMark) {
+            true => ElectionCause::Timeout,
+            false => ElectionCause::Transfer,
+        });
     }
 
     fn ask_voters(&mut self, mut ask: impl FnMut(&mut Core, NodeId)) {
@@ -146,7 +165,7 @@ impl Core {
 
     /// A candidate's vote for itself counts like any other: when it is durable.
     pub(super) fn count_own_vote(&mut self) {
-        if let State::Candidate(ballot) = &mut self.state
+        if let RoleState::Candidate(ballot) = &mut self.state
             && self.writes.is_done(ballot.own_write)
             && !ballot.votes.contains_key(&self.config.id)
         {
@@ -156,14 +175,16 @@ impl Core {
     }
 
     fn count_votes(&mut self) {
-        let (State::PreCandidate(ballot) | State::Candidate(ballot)) = &self.state else { return };
+        let (RoleState::PreCandidate(ballot) | RoleState::Candidate(ballot)) = &self.state else {
+            return;
+        };
         match (
             tally(self.log.configuration(), |node| ballot.votes.get(&node).copied()),
             &self.state,
         ) {
-            (Tally::Won, State::PreCandidate(_)) => self.start_election(false),
+            (Tally::Won, RoleState::PreCandidate(_)) => self.start_election(ElectionCause::Timeout),
             (Tally::Won, _) => self.become_leader(),
-            (Tally::Lost, _) => self.state = State::Follower,
+            (Tally::Lost, _) => self.state = RoleState::Follower,
             (Tally::Open, _) => {}
         }
     }
@@ -187,8 +208,9 @@ impl Core {
         last_term: Term,
     ) {
         // Our own configuration is not asked: the candidate may know a newer one than we do.
-        let is_free =
-            !self.is_bound(false) && !self.awaits_bootstrap_of(term) && !self.has_forgotten();
+        let is_free = !self.is_bound(ElectionCause::Timeout)
+            && !self.awaits_bootstrap_of(term)
+            && !self.has_forgotten();
         let is_good = self.log.is_up_to_date(last_term, last_index);
         let granted = term > self.term && is_free && is_good;
         if term > self.term && is_free && !is_good {
@@ -210,7 +232,7 @@ impl Core {
     pub(super) fn handle_pre_vote(&mut self, from: NodeId, campaign_term: Term, granted: bool) {
         let is_asked = campaign_term == self.term.saturating_add(1);
         let counts = self.counts_vote(from);
-        if let State::PreCandidate(ballot) = &mut self.state
+        if let RoleState::PreCandidate(ballot) = &mut self.state
             && is_asked
         {
             if !self.log.configuration().is_voter(from) {
@@ -225,7 +247,7 @@ impl Core {
         &mut self,
         from: NodeId,
         last: (Term, Index),
-        is_transfer: bool,
+        cause: ElectionCause,
     ) {
         if self.term == Term(0) {
             return self.ignore(); // Nobody can campaign in the term before the first.
@@ -235,13 +257,13 @@ impl Core {
         let is_free = is_free || planted(Mutant::VoteTwice);
         let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
         // A repeated grant promises nothing new.
-        let is_bound = self.is_bound(is_transfer) && self.vote != Some(from);
+        let is_bound = self.is_bound(cause) && self.vote != Some(from);
         if !is_free || !is_good || is_bound || self.has_forgotten() || self.is_out_of_terms() {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.vote.is_none() {
             self.set_term(self.term, Some(from));
-            self.state = State::Follower; // A pre-candidate that has helped another gives way.
+            self.state = RoleState::Follower; // A pre-candidate that has helped another gives way.
         }
         self.election_deadline = self.now.after(self.randomized_timeout);
         let message = Message {
@@ -259,7 +281,7 @@ impl Core {
 
     pub(super) fn handle_vote(&mut self, from: NodeId, granted: bool) {
         let counts = self.counts_vote(from);
-        if let State::Candidate(ballot) = &mut self.state {
+        if let RoleState::Candidate(ballot) = &mut self.state {
             // No request left before our own vote was durable.
             if !self.log.configuration().is_voter(from) || !self.writes.is_done(ballot.own_write) {
                 return self.ignore();
@@ -284,7 +306,7 @@ impl Core {
         self.fail_reads();
         self.fetches.forget_sends();
         self.end_lease();
-        self.state = State::Follower;
+        self.state = RoleState::Follower;
         self.leader = leader;
     }
 
@@ -320,12 +342,12 @@ impl Core {
             Body::RequestVote { .. } => self.send(from, Body::Vote { granted: false }),
             Body::AppendEntries(Append { previous_index, .. }) => {
                 let (hint_index, hint_term) = (Index(0), Term(0));
-                let report = self.report_of_no_round();
+                let report = self.report_without_round();
                 self.send(from, Body::Rejected { previous_index, hint_index, hint_term, report });
             }
             Body::InstallSnapshot { ref meta, .. } => {
                 let (index, received_bytes) = (meta.index, 0);
-                let report = self.report_of_no_round();
+                let report = self.report_without_round();
                 self.send(from, Body::SnapshotProgress { index, received_bytes, report });
             }
             Body::RequestReadIndex { request, .. } => {

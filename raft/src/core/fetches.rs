@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::types::{Entries, Entry, Index, NodeId};
 
 use super::mutants::{Mutant, planted};
-use super::{Action, Core, Fetch, State};
+use super::{Action, Core, Fetch, RoleState};
 
 /// What a fetch is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +83,7 @@ impl Core {
         {
             // Compacted meanwhile, or in a snapshot that was installed meanwhile. The next flush
             // sees it.
-            if let (Purpose::Send { to }, State::Leader(leading)) = (purpose, &mut self.state)
+            if let (Purpose::Send { to }, RoleState::Leader(leading)) = (purpose, &mut self.state)
                 && let Some(progress) = leading.progress.get_mut(&to)
             {
                 progress.fetch = progress.fetch.filter(|&waiting| waiting != id);
@@ -118,7 +118,7 @@ impl Core {
     }
 
     fn send_fetched(&mut self, to: NodeId, id: u64, entries: Entries) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         if progress.fetch != Some(id) {
             return; // It is being sent a snapshot, or was.

@@ -22,7 +22,7 @@
 //!
 //! A lease ends when its leader steps down. A leader has none before it has committed an entry of
 //! its own term, nor after it has asked another node to campaign, nor while it is no voter. What a
-//! voter owes a leader after a restart: `promise`.
+//! voter must_acknowledge a leader after a restart: `promise`.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,8 +31,8 @@ use crate::types::{FollowerReport, Time};
 
 use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
-use super::reads::Asker;
-use super::{Config, Core, ReadError, ReadId, State};
+use super::reads::{Certainty, ReadOrigin};
+use super::{Config, Core, ReadError, ReadId, RoleState};
 
 /// The most rounds whose times are kept.
 const ROUNDS_MAX: usize = 64;
@@ -107,10 +107,10 @@ impl Core {
     pub(super) fn holds_lease(&self) -> bool {
         let is_valid = self.now < self.lease.until;
         match &self.state {
-            State::Leader(leading) => {
+            RoleState::Leader(leading) => {
                 let is_known = self.log.commit() >= leading.first_index
                     || planted(Mutant::ReadBeforeTermCommit);
-                let is_kept = !leading.has_told || planted(Mutant::LeaseAfterTransfer);
+                let is_kept = !leading.has_sent_timeout_now || planted(Mutant::LeaseAfterTransfer);
                 let is_voter = self.log.configuration().is_voter(self.config.id)
                     || planted(Mutant::LeaseOfNoVoter);
                 is_valid && is_known && is_kept && is_voter
@@ -127,7 +127,7 @@ impl Core {
 
     /// A quorum has answered this round, or a later one; its voters may have made promises.
     pub(super) fn renew_lease(&mut self, answered: u64) {
-        let State::Leader(leading) = &self.state else { return };
+        let RoleState::Leader(leading) = &self.state else { return };
         let Some(own) = counted(self.config.election_timeout.min, &self.config) else { return };
         self.lease.forget_before(answered);
         let (id, own_until) = (self.config.id, self.now.after(own));
@@ -157,12 +157,12 @@ impl Core {
         }
     }
 
-    pub(super) fn ask_lease_read(&mut self, id: ReadId) -> Result<(), ReadError> {
+    pub(super) fn request_lease_read(&mut self, id: ReadId) -> Result<(), ReadError> {
         if self.holds_lease() {
             let index = self.log.commit();
-            self.answer_read(Asker::Own(id), index);
+            self.answer_read(ReadOrigin::Own(id), index);
             return Ok(());
         }
-        self.ask_read_index(id, true)
+        self.request_read_index(id, Certainty::Lease)
     }
 }

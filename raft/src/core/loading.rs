@@ -34,24 +34,24 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    pub(super) fn from(last_at_start: Index) -> Loading {
+    pub(super) fn new(last_at_start: Index) -> Loading {
         Loading { last_at_start, deferred: 0 }
     }
 
     /// A leader is there.
-    pub(super) fn leader_heard(&mut self) {
+    pub(super) fn reset_deferral(&mut self) {
         self.deferred = 0;
     }
 
     /// Nobody else can lead before this node has given its entries away.
-    pub(super) fn is_needed(&mut self) {
+    pub(super) fn stop_deferring(&mut self) {
         self.deferred = DEFERRED_MAX;
     }
 }
 
 impl Core {
     /// What has to be applied before this node answers.
-    fn loads_until(&self) -> Index {
+    fn loading_target(&self) -> Index {
         self.log.snapshot_index().max(self.log.commit().min(self.loading.last_at_start))
     }
 
@@ -59,7 +59,7 @@ impl Core {
     /// at the start.
     #[must_use]
     pub fn is_loading(&self) -> bool {
-        self.log.applied() < self.loads_until()
+        self.log.applied() < self.loading_target()
     }
 
     /// Whether nobody else has a vote, by the configuration in force.
@@ -74,14 +74,14 @@ impl Core {
         if !self.is_loading() || self.is_sole_voter() || planted(Mutant::LoadingCampaigns) {
             return false;
         }
-        let is_patient = self.loading.deferred < DEFERRED_MAX;
+        let may_defer = self.loading.deferred < DEFERRED_MAX;
         self.loading.deferred = (self.loading.deferred + 1).min(DEFERRED_MAX);
-        is_patient || planted(Mutant::LoadingNeverCampaigns)
+        may_defer || planted(Mutant::LoadingNeverCampaigns)
     }
 
     /// Whether it is known that a node with this report would answer for a loading leader.
-    pub(super) fn has_what_is_loaded(&self, applied: Option<Index>) -> bool {
-        !self.is_loading() || applied.is_some_and(|applied| applied >= self.loads_until())
+    pub(super) fn reaches_loading_target(&self, applied: Option<Index>) -> bool {
+        !self.is_loading() || applied.is_some_and(|applied| applied >= self.loading_target())
     }
 
     /// Whether a node's report says that it is restoring a snapshot: it reports nothing of it
@@ -92,7 +92,7 @@ impl Core {
     }
 
     /// What a leader says that has been over the bound, or loading, for too long.
-    pub(super) fn send_backlogged(&mut self, to: Option<NodeId>) {
+    pub(super) fn report_backlogged(&mut self, to: Option<NodeId>) {
         let event = match (self.is_loading(), self.backlog_bytes()) {
             (true, _) => Event::LeaderLoading { to },
             (false, backlog_bytes) => Event::Backlogged { backlog_bytes, to },

@@ -329,7 +329,7 @@ impl Log {
     }
 
     /// The log is on disk up to `index`.
-    pub(super) fn written(&mut self, index: Index) {
+    pub(super) fn mark_durable(&mut self, index: Index) {
         assert!(
             index <= self.last_index(),
             "{index} is durable, but the log ends at {}",
@@ -602,12 +602,12 @@ mod tests {
         let mut log = log_of(10, 250);
         log.trim();
         assert_eq!(log.first_in_tail(), Index(1));
-        log.written(Index(6));
+        log.mark_durable(Index(6));
         log.commit_to(Index(4));
         log.trim();
         assert_eq!(log.first_in_tail(), Index(5));
         log.commit_to(Index(10));
-        log.written(Index(10));
+        log.mark_durable(Index(10));
         log.trim();
         assert_eq!(log.first_in_tail(), Index(9), "two entries of 100 bytes fit 250");
         assert_eq!((log.entry(Index(8)), log.entry(Index(9)).unwrap().index), (None, Index(9)));
@@ -625,13 +625,13 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_is_in_force_from_its_entry_on_and_truncation_restores_the_one_before() {
+    fn a_configuration_is_in_force_until_its_entry_is_truncated() {
         let mut log = log_of(2, 1 << 20);
         assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
         let payload = Payload::Configuration(configuration(&[1, 2]).into());
         log.append(&Entry { payload, ..command(3, 1) }.into());
         assert_eq!(log.configuration(), &configuration(&[1, 2]));
-        log.written(Index(3));
+        log.mark_durable(Index(3));
         log.truncate_from(Index(3));
         assert_eq!(log.configuration(), &configuration(&[1, 2, 3]));
         assert_eq!((log.durable(), log.last_index()), (Index(2), Index(2)));
@@ -791,7 +791,7 @@ mod tests {
     #[test]
     fn entries_not_in_memory_are_taken_to_be_as_long() {
         let mut log = log_of(10, 250);
-        log.written(Index(10));
+        log.mark_durable(Index(10));
         log.commit_to(Index(10));
         log.trim();
         assert_eq!(log.first_in_tail(), Index(9));

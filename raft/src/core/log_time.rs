@@ -43,7 +43,7 @@ use crate::types::{FollowerReport, Index, NodeId, Stamp, Time};
 
 use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
-use super::{Action, Core, Event, LogTimeStatus, State};
+use super::{Action, Core, Event, LogTimeStatus, RoleState};
 
 /// A step of at least this is reported; less is what clocks differ by anyway.
 const STEP_REPORTED_FROM: Duration = Duration::from_secs(1);
@@ -182,7 +182,7 @@ impl Core {
     /// The greatest wall clock that a majority of the voters has reached; `None` if no majority has
     /// said one in this term, or if this node does not lead.
     pub(super) fn log_time_target(&self) -> Option<Duration> {
-        let State::Leader(leading) = &self.state else { return None };
+        let RoleState::Leader(leading) = &self.state else { return None };
         let (id, own, configuration) =
             (self.config.id, since_1970(self.wall), self.log.configuration());
         let clock =
@@ -203,7 +203,7 @@ impl Core {
 
     /// Whether every voter has answered in this term, so that no further clock can appear.
     fn has_heard_all_clocks(&self) -> bool {
-        let State::Leader(leading) = &self.state else { return false };
+        let RoleState::Leader(leading) = &self.state else { return false };
         let configuration = self.log.configuration();
         let has_answered = |node: &NodeId| {
             *node == self.config.id
@@ -260,7 +260,7 @@ impl Core {
     /// latest.
     #[must_use]
     pub fn awaits_clocks(&self) -> bool {
-        let State::Leader(leading) = &self.state else { return false };
+        let RoleState::Leader(leading) = &self.state else { return false };
         let LogTime { is_continuous, waits_until, .. } = self.log_time;
         let is_over = self.log.commit() >= leading.first_index && waits_until <= self.now;
         let waits = !is_continuous && !is_over && !self.has_heard_all_clocks();

@@ -26,7 +26,7 @@ use crate::types::{ChangeError, Configuration, Index, MemberChange, NodeId, Now,
 use super::mutants::{Mutant, planted};
 use super::progress::Progress;
 use super::quorum::agreed;
-use super::{Action, Core, Event, Proposed, State};
+use super::{Action, Core, Event, Proposed, RoleState};
 
 impl Core {
     /// Changes who belongs to the cluster, and in what capacity: all of `changes` in one step of
@@ -42,7 +42,7 @@ impl Core {
         changes: &[MemberChange],
     ) -> Result<Proposed, ChangeError> {
         self.begin(now);
-        let State::Leader(leading) = &self.state else {
+        let RoleState::Leader(leading) = &self.state else {
             return Err(ChangeError::NotLeader { leader: self.leader });
         };
         if let Some(transfer) = &leading.transfer {
@@ -76,7 +76,7 @@ impl Core {
     /// A learner may vote once it has nearly everything: a voter that lacks much makes the cluster
     /// wait (§4.2.1).
     pub(super) fn check_promotion(&self, node: NodeId) -> Result<(), ChangeError> {
-        let State::Leader(leading) = &self.state else { return Ok(()) };
+        let RoleState::Leader(leading) = &self.state else { return Ok(()) };
         if node == self.config.id || planted(Mutant::PromoteUnseen) {
             return Ok(());
         }
@@ -96,7 +96,7 @@ impl Core {
     /// A configuration whose voters do not answer could commit nothing, neither itself nor a way
     /// back: the leader would step down, and nobody could be elected.
     pub(super) fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
-        let State::Leader(leading) = &self.state else { return Ok(()) };
+        let RoleState::Leader(leading) = &self.state else { return Ok(()) };
         let (id, now, timeout) = (self.config.id, self.now, self.config.election_timeout.max);
         let answers = |node: NodeId| {
             let is_heard = |progress: &Progress| {
@@ -128,7 +128,7 @@ impl Core {
     /// committed, to those who are not.
     fn follow_configuration(&mut self, index: Index) {
         self.void_lease();
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let (id, previous, now) = (self.config.id, index.previous(), self.now);
         // The quorum has changed: whether it is heard must be checked again.
         leading.quorum_deadline = now;
@@ -148,8 +148,8 @@ impl Core {
 
     /// Does what follows from a committed configuration: a joint one is left, whichever leader made
     /// it; a leader without a vote hands over.
-    pub(super) fn tend_membership(&mut self) {
-        let State::Leader(leading) = &self.state else { return };
+    pub(super) fn advance_membership(&mut self) {
+        let RoleState::Leader(leading) = &self.state else { return };
         let commit = self.log.commit();
         if commit < leading.first_index
             || commit < self.log.configuration_index()
@@ -173,9 +173,9 @@ impl Core {
     }
 
     /// Drops members whose removal is committed: the message that says so has just left.
-    pub(super) fn dismiss_removed(&mut self) {
+    pub(super) fn drop_removed_peers(&mut self) {
         let commit = self.log.commit();
-        if let State::Leader(leading) = &mut self.state {
+        if let RoleState::Leader(leading) = &mut self.state {
             leading
                 .progress
                 .retain(|_, progress| progress.removed_at.is_none_or(|index| index > commit));

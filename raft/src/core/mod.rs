@@ -115,7 +115,7 @@ pub use transfer::TransferError;
 use admission::SecondLeaders;
 use backlog::BacklogWatch;
 use digests::Digests;
-use election::Ballot;
+use election::{Ballot, ElectionCause};
 use fetches::Fetches;
 use follower::Following;
 use jitter::SplitMix64;
@@ -124,7 +124,7 @@ use loading::Loading;
 use log::Log;
 use log_time::LogTime;
 use promise::Promises;
-use reads::Questions;
+use reads::{Certainty, ReadRequests};
 use replication::Leading;
 use snapshot::Snapshots;
 use terms::IgnoredTerms;
@@ -133,11 +133,20 @@ use writes::Writes;
 
 /// What a role knows besides what every role knows (figure 3.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum State {
+enum RoleState {
     Follower,
     PreCandidate(Ballot),
     Candidate(Ballot),
     Leader(Leading),
+}
+
+/// Whether the initial members of a new cluster have all been reached ([`Core::set_bootstrap`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BootstrapPhase {
+    /// Not yet: the first election has to wait.
+    Pending,
+    /// They have, or the cluster exists already.
+    Complete,
 }
 
 /// One node's part in Raft.
@@ -150,7 +159,7 @@ pub struct Core {
 
     term: Term,
     vote: Option<NodeId>,
-    state: State,
+    state: RoleState,
     /// The leader of `term`, once known; this node itself if it leads.
     leader: Option<NodeId>,
     /// The node known to have led `term`, also while this node campaigns or after it has stepped
@@ -170,7 +179,7 @@ pub struct Core {
     fetches: Fetches,
     snapshots: Snapshots,
     digests: Digests,
-    questions: Questions,
+    read_requests: ReadRequests,
     /// A leader's.
     lease: LeaderLease,
     /// A leader's, of all its terms.
@@ -196,7 +205,7 @@ pub struct Core {
     durable_sequence: Option<u64>,
     /// A leader contradicted what is committed here, from this entry on.
     committed_conflict: Option<Index>,
-    /// It must neither campaign nor vote in the first term of all.
+    /// It must neither campaign nor vote in the first term of the cluster.
     awaits_bootstrap: bool,
     /// Whether it may lead, as its driver reports.
     fitness: Fitness,
@@ -216,7 +225,7 @@ impl Core {
         let log = Log::new(saved, config.tail_bytes, config.backlog_bytes)?;
         let promises = Promises::after_restart(&hard_state, &log, &config, now.monotonic);
         let HardState { term, vote, forgot, .. } = hard_state;
-        let (commit, loading) = (log.commit(), Loading::from(log.last_index()));
+        let (commit, loading) = (log.commit(), Loading::new(log.last_index()));
         let mut jitter = SplitMix64::new(config.seed);
         let randomized_timeout = jitter.between(config.election_timeout.bounds());
         let id = config.id;
@@ -230,7 +239,7 @@ impl Core {
         Ok(Core {
             snapshots: Snapshots::after(log.snapshot_index()),
             digests: Digests::after(divergence),
-            questions: Questions::new(first_question(&config, now)),
+            read_requests: ReadRequests::new(first_read_request(&config, now)),
             lease: LeaderLease::default(),
             priority_hand_overs: PriorityHandOvers::default(),
             backlog_watch: BacklogWatch::default(),
@@ -239,7 +248,7 @@ impl Core {
             wall: now.wall,
             term,
             vote,
-            state: State::Follower,
+            state: RoleState::Follower,
             leader: None,
             term_leader: None,
             leader_heard: None,
@@ -302,7 +311,8 @@ impl Core {
             // for the bootstrap takes no part in it.
             Body::RequestVote { is_transfer, .. }
                 if term > self.term
-                    && (self.is_bound(is_transfer) || self.awaits_bootstrap_of(term)) =>
+                    && (self.is_bound(ElectionCause::of_request(is_transfer))
+                        || self.awaits_bootstrap_of(term)) =>
             {
                 return self.send(from, Body::Vote { granted: false });
             }
@@ -320,7 +330,8 @@ impl Core {
             }
             _ if !is_current => self.answer_stale(from, &body),
             Body::RequestVote { last_index, last_term, is_transfer } => {
-                self.handle_request_vote(from, (last_term, last_index), is_transfer);
+                let cause = ElectionCause::of_request(is_transfer);
+                self.handle_request_vote(from, (last_term, last_index), cause);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
             Body::AppendEntries(append) => self.handle_append_entries(from, append),
@@ -404,7 +415,7 @@ impl Core {
     /// If no leader is known, or too many reads wait already; no action follows then.
     pub fn read_index(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
-        self.ask_read_index(id, false)
+        self.request_read_index(id, Certainty::Majority)
     }
 
     /// As [`Core::read_index`], but answered at once where the leader has a lease
@@ -419,17 +430,17 @@ impl Core {
     /// As [`Core::read_index`].
     pub fn lease_read(&mut self, now: Now, id: ReadId) -> Result<(), ReadError> {
         self.begin(now);
-        self.ask_lease_read(id)
+        self.request_lease_read(id)
     }
 
-    /// Whether this node waits for the bootstrap of its cluster. While it waits and knows no term,
-    /// it takes no part in the election of the first term, neither as a candidate nor as a voter.
-    /// It votes for candidates of later terms, and follows their leader.
+    /// Sets whether the cluster's bootstrap is complete, as far as this node's driver knows.
     ///
-    /// For the driver of an initial member that does not know yet whether the cluster exists
-    /// already and this node has forgotten it.
-    pub fn wait_for_bootstrap(&mut self, waits: bool) {
-        self.awaits_bootstrap = waits;
+    /// While it is pending and this node knows no term, it takes no part in the election of the
+    /// first term, neither as a candidate nor as a voter. It votes for candidates of later terms,
+    /// and follows their leader. An initial member needs this that cannot tell a new cluster from
+    /// one that exists and that its wiped disk has forgotten.
+    pub fn set_bootstrap(&mut self, bootstrap: BootstrapPhase) {
+        self.awaits_bootstrap = bootstrap == BootstrapPhase::Pending;
     }
 
     /// The next thing to do; `None` until there is another input.
@@ -452,7 +463,7 @@ impl Core {
     /// When the role has something to do unless a message comes before.
     fn role_deadline(&self) -> Option<Time> {
         match &self.state {
-            State::Leader(leading) => self.leader_deadline(leading),
+            RoleState::Leader(leading) => self.leader_deadline(leading),
             _ => self.log.may_vote(self.config.id).then_some(self.election_deadline),
         }
     }
@@ -463,7 +474,7 @@ impl Core {
             return self.report();
         }
         self.pass_fence();
-        self.tend_membership();
+        self.advance_membership();
         self.start_round_for_reads();
         // A snapshot that is being installed raises the disk's commit index before this write
         // reaches it, unless it is found damaged: the write says nothing of it.
@@ -479,12 +490,12 @@ impl Core {
         }
         self.install_received();
         self.replicate();
-        self.dismiss_removed();
+        self.drop_removed_peers();
         self.advance_transfer();
         self.acknowledge();
         self.send_digests();
-        self.ask_for_state();
-        self.send_questions();
+        self.send_state_request();
+        self.send_read_requests();
         self.apply();
         self.log.trim();
         self.report();
@@ -512,7 +523,7 @@ impl Core {
     fn handle_written(&mut self, sequence: u64) {
         if let Some(index) = self.writes.finish(sequence) {
             let is_stale = mutants::planted(mutants::Mutant::StaleAppendAck);
-            self.log.written(if is_stale { index.min(self.log.last_index()) } else { index });
+            self.log.mark_durable(if is_stale { index.min(self.log.last_index()) } else { index });
         }
         while let Some(message) = self.writes.release() {
             self.actions.push_back(Action::Send(message));
@@ -552,7 +563,7 @@ impl Core {
     #[must_use]
     pub fn status(&self) -> Status {
         let peers = match &self.state {
-            State::Leader(leading) => leading
+            RoleState::Leader(leading) => leading
                 .progress
                 .iter()
                 .map(|(&id, progress)| progress.status(id, self.now))
@@ -577,7 +588,7 @@ impl Core {
             lease_until: self.lease_until(),
             configuration: self.log.configuration().clone(),
             configuration_index: self.log.configuration_index(),
-            transferring: self.transferring(),
+            transfer_target: self.transfer_target(),
             is_removed: self.is_removed,
             has_forgotten: self.has_forgotten(),
             digests: self.digests.status(),
@@ -607,17 +618,17 @@ impl Core {
     #[must_use]
     pub fn role(&self) -> Role {
         match self.state {
-            State::Follower => Role::Follower,
-            State::PreCandidate(_) => Role::PreCandidate,
-            State::Candidate(_) => Role::Candidate,
-            State::Leader(_) => Role::Leader,
+            RoleState::Follower => Role::Follower,
+            RoleState::PreCandidate(_) => Role::PreCandidate,
+            RoleState::Candidate(_) => Role::Candidate,
+            RoleState::Leader(_) => Role::Leader,
         }
     }
 
     /// Whether it leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {
-        matches!(self.state, State::Leader(_))
+        matches!(self.state, RoleState::Leader(_))
     }
 
     /// Its term.
@@ -695,9 +706,9 @@ impl Core {
 
     /// The node to which this leader hands leadership over.
     #[must_use]
-    pub fn transferring(&self) -> Option<NodeId> {
+    pub fn transfer_target(&self) -> Option<NodeId> {
         match &self.state {
-            State::Leader(leading) => leading.transfer.map(|transfer| transfer.to()),
+            RoleState::Leader(leading) => leading.transfer.map(|transfer| transfer.to()),
             _ => None,
         }
     }
@@ -712,7 +723,7 @@ impl Core {
 /// The number of this life's first question to a leader. Two lives of a node must not use the same
 /// numbers, or an answer to the earlier life would pass for one to the later: stale, so wrong. So
 /// the numbers start at a place that is drawn from the seed and both clocks.
-fn first_question(config: &Config, now: Now) -> u64 {
+fn first_read_request(config: &Config, now: Now) -> u64 {
     let mut draw = SplitMix64::new(config.seed ^ now.wall.0.rotate_left(32) ^ now.monotonic.0);
     draw.next() >> 1
 }

@@ -139,7 +139,7 @@ impl Progress {
     }
 
     /// The snapshot that it is being sent, if any.
-    pub(super) fn sending(&mut self) -> Option<&mut SnapshotSender> {
+    pub(super) fn snapshot_sender(&mut self) -> Option<&mut SnapshotSender> {
         match &mut self.mode {
             Mode::Snapshot(sending) => Some(sending),
             _ => self.seeding.as_deref_mut(),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_rejection_changes_nothing_and_a_current_one_goes_strictly_back() {
+    fn only_a_current_rejection_moves_next_back() {
         let mut progress = Progress::new(Index(10), Time(0));
         assert!(!progress.rejected(Index(9), Index(5)), "not what the probe asked");
         assert!(progress.rejected(Index(10), Index(10)), "a hint that does not go back");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_probe_carried_is_sent_again_only_if_the_answer_is_to_a_later_round() {
+    fn a_probes_entries_leave_again_after_a_later_rounds_answer() {
         let mut probing = Progress::new(Index(4), Time(0));
         probing.sent(Index(11), 70, 3);
         let (mut answered, mut lost) = (probing.clone(), probing.clone());

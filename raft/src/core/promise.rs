@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::types::{FollowerReport, HardState, NodeId, Time};
 
+use super::election::ElectionCause;
 use super::log::Log;
 use super::mutants::{Mutant, planted};
 use super::{Config, Core};
@@ -73,7 +74,7 @@ impl Promises {
     }
 
     /// The length to be saved, at `now`, for promises of `own` length.
-    fn to_save(&self, own: Duration, now: Time) -> Duration {
+    fn length_to_save(&self, own: Duration, now: Time) -> Duration {
         let made = if self.has_promised { own } else { Duration::ZERO };
         let binds = now < self.earlier_until && !planted(Mutant::EarlierPromiseOverwritten);
         if binds { made.max(self.earlier) } else { made }
@@ -90,8 +91,8 @@ impl Core {
     /// Whether this node may not help anybody into office, because it has promised its leader so,
     /// or may have in an earlier life. What a leader asks for itself is an exception to the first
     /// (§3.10).
-    pub(super) fn is_bound(&self, is_transfer: bool) -> bool {
-        let is_deposing = self.has_recent_leader() && !is_transfer;
+    pub(super) fn is_bound(&self, cause: ElectionCause) -> bool {
+        let is_deposing = self.has_recent_leader() && cause == ElectionCause::Timeout;
         is_deposing || self.is_in_restart_wait()
     }
 
@@ -113,7 +114,8 @@ impl Core {
 
     /// Term or vote are about to be written: a promise that is over need not be written again.
     pub(super) fn drop_old_promise(&mut self) {
-        self.promises.saved = self.promises.to_save(self.config.election_timeout.min, self.now);
+        self.promises.saved =
+            self.promises.length_to_save(self.config.election_timeout.min, self.now);
     }
 
     /// A leader was heard. If it wants promises, what is promised to it is saved, unless as much is
@@ -124,7 +126,7 @@ impl Core {
             return;
         }
         self.promises.has_promised = true;
-        let length = self.promises.to_save(self.config.election_timeout.min, self.now);
+        let length = self.promises.length_to_save(self.config.election_timeout.min, self.now);
         if length > self.promises.saved {
             self.promises.saved = length;
             self.writes.set_promise(self.own_hard_state());
@@ -137,16 +139,16 @@ impl Core {
     pub(super) fn follower_report(&self, round: u64) -> FollowerReport {
         let is_hasty = planted(Mutant::PromiseBeforeDurable);
         if !self.writes.is_hard_state_durable() && !is_hasty {
-            return self.report_of_no_round();
+            return self.report_without_round();
         }
         let is_saved = self.writes.is_promise_durable() || is_hasty;
         let is_promised = is_saved && self.following.wants_promise;
         let promise = if is_promised { self.config.election_timeout.min } else { Duration::ZERO };
-        FollowerReport { round, promise, ..self.report_of_no_round() }
+        FollowerReport { round, promise, ..self.report_without_round() }
     }
 
     /// What an answer says that answers no round.
-    pub(super) fn report_of_no_round(&self) -> FollowerReport {
+    pub(super) fn report_without_round(&self) -> FollowerReport {
         FollowerReport {
             round: 0,
             promise: Duration::ZERO,

@@ -23,29 +23,38 @@ use crate::types::{Body, Index, Message, NodeId, Time};
 
 use super::mutants::{Mutant, planted};
 use super::quorum::agreed;
-use super::{Action, Core, ReadError, ReadId, State};
+use super::{Action, Core, ReadError, ReadId, RoleState};
+
+/// What vouches for a read's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Certainty {
+    /// A majority has answered a round that began after the read arrived.
+    Majority,
+    /// The leader's lease, or a majority if the leader holds none.
+    Lease,
+}
 
 /// Where a read came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Asker {
+pub(super) enum ReadOrigin {
     Own(ReadId),
     Peer { node: NodeId, request: u64 },
 }
 
 /// A read whose round is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Confirming {
+struct ConfirmingRead {
     round: u64,
     index: Index,
-    asker: Asker,
+    origin: ReadOrigin,
 }
 
 /// A leader's reads, its own and its followers'.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderReads {
     /// Without a round yet.
-    fresh: Vec<Asker>,
-    confirming: VecDeque<Confirming>,
+    fresh: Vec<ReadOrigin>,
+    confirming: VecDeque<ConfirmingRead>,
 }
 
 impl LeaderReads {
@@ -56,7 +65,7 @@ impl LeaderReads {
 
 /// A question to the leader, on behalf of all reads of its kind that arrived in one step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Question {
+struct ReadRequest {
     reads: Vec<ReadId>,
     may_lease: bool,
     asked: Time,
@@ -64,42 +73,46 @@ struct Question {
 
 /// A follower's reads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Questions {
+pub(super) struct ReadRequests {
     fresh: Vec<ReadId>,
     /// Those for which a lease is enough.
     fresh_lease: Vec<ReadId>,
-    asked: BTreeMap<u64, Question>,
+    asked: BTreeMap<u64, ReadRequest>,
     waiting: usize,
     next_request: u64,
 }
 
-impl Questions {
-    pub(super) fn new(next_request: u64) -> Questions {
+impl ReadRequests {
+    pub(super) fn new(next_request: u64) -> ReadRequests {
         let (fresh, fresh_lease) = (Vec::new(), Vec::new());
-        Questions { fresh, fresh_lease, asked: BTreeMap::new(), waiting: 0, next_request }
+        ReadRequests { fresh, fresh_lease, asked: BTreeMap::new(), waiting: 0, next_request }
     }
 }
 
 impl Core {
-    pub(super) fn ask_read_index(&mut self, id: ReadId, may_lease: bool) -> Result<(), ReadError> {
+    pub(super) fn request_read_index(
+        &mut self,
+        id: ReadId,
+        certainty: Certainty,
+    ) -> Result<(), ReadError> {
         let limit = self.config.pending_reads;
-        if let State::Leader(leading) = &mut self.state {
+        if let RoleState::Leader(leading) = &mut self.state {
             if leading.reads.len() >= limit {
                 return Err(ReadError::TooMany { limit });
             }
-            leading.reads.fresh.push(Asker::Own(id));
+            leading.reads.fresh.push(ReadOrigin::Own(id));
             return Ok(());
         }
         if self.leader.is_none() {
             return Err(ReadError::NoLeader);
         }
-        if self.questions.waiting >= limit {
+        if self.read_requests.waiting >= limit {
             return Err(ReadError::TooMany { limit });
         }
-        self.questions.waiting += 1;
-        match may_lease {
-            true => self.questions.fresh_lease.push(id),
-            false => self.questions.fresh.push(id),
+        self.read_requests.waiting += 1;
+        match certainty {
+            Certainty::Majority => self.read_requests.fresh.push(id),
+            Certainty::Lease => self.read_requests.fresh_lease.push(id),
         }
         Ok(())
     }
@@ -110,17 +123,17 @@ impl Core {
         request: u64,
         may_lease: bool,
     ) {
-        if !self.may_ask_read_index(from) {
+        if !self.may_request_read_index(from) {
             self.ignore();
             return self.send(from, Body::ReadIndex { request, index: None });
         }
         if may_lease && self.holds_lease() {
-            return self.answer_read(Asker::Peer { node: from, request }, self.log.commit());
+            return self.answer_read(ReadOrigin::Peer { node: from, request }, self.log.commit());
         }
-        if let State::Leader(leading) = &mut self.state
+        if let RoleState::Leader(leading) = &mut self.state
             && leading.reads.len() < self.config.pending_reads
         {
-            return leading.reads.fresh.push(Asker::Peer { node: from, request });
+            return leading.reads.fresh.push(ReadOrigin::Peer { node: from, request });
         }
         self.send(from, Body::ReadIndex { request, index: None });
     }
@@ -129,8 +142,8 @@ impl Core {
         if self.leader != Some(from) {
             return;
         }
-        let Some(question) = self.questions.asked.remove(&request) else { return };
-        self.questions.waiting -= question.reads.len();
+        let Some(question) = self.read_requests.asked.remove(&request) else { return };
+        self.read_requests.waiting -= question.reads.len();
         for id in question.reads {
             self.actions.push_back(match index {
                 Some(index) => Action::ReadReady { id, index },
@@ -141,7 +154,7 @@ impl Core {
 
     /// Gives the reads that have none a round, if the leader may already answer reads at all.
     pub(super) fn start_round_for_reads(&mut self) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let is_known =
             self.log.commit() >= leading.first_index || planted(Mutant::ReadBeforeTermCommit);
         if leading.reads.fresh.is_empty() || !is_known {
@@ -151,14 +164,14 @@ impl Core {
         self.lease.sent(leading.round, self.now, &self.config);
         let (round, index) = (leading.round, self.log.commit());
         let LeaderReads { fresh, confirming } = &mut leading.reads;
-        confirming.extend(fresh.drain(..).map(|asker| Confirming { round, index, asker }));
+        confirming.extend(fresh.drain(..).map(|origin| ConfirmingRead { round, index, origin }));
         self.count_answered_rounds(); // A majority of one needs no answers.
     }
 
     /// Looks which rounds a majority has answered: the reads of these are answered, and the lease
     /// runs from them.
     pub(super) fn count_answered_rounds(&mut self) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         if leading.reads.confirming.is_empty() && self.config.lease.is_none() {
             return;
         }
@@ -168,51 +181,52 @@ impl Core {
         };
         let Some(confirmed) = agreed(self.log.configuration(), round_of) else { return };
         self.renew_lease(confirmed);
-        while let State::Leader(leading) = &mut self.state
+        while let RoleState::Leader(leading) = &mut self.state
             && let Some(read) =
                 leading.reads.confirming.pop_front_if(|read| read.round <= confirmed)
         {
-            self.answer_read(read.asker, read.index);
+            self.answer_read(read.origin, read.index);
         }
     }
 
-    /// Sends the answer to the asker.
-    pub(super) fn answer_read(&mut self, asker: Asker, index: Index) {
-        match asker {
-            Asker::Own(id) => self.actions.push_back(Action::ReadReady { id, index }),
-            Asker::Peer { node, request } => {
+    /// Sends the answer to the origin.
+    pub(super) fn answer_read(&mut self, origin: ReadOrigin, index: Index) {
+        match origin {
+            ReadOrigin::Own(id) => self.actions.push_back(Action::ReadReady { id, index }),
+            ReadOrigin::Peer { node, request } => {
                 self.send(node, Body::ReadIndex { request, index: Some(index) })
             }
         }
     }
 
     /// Asks the leader for all reads of this step at once, a question for each kind.
-    pub(super) fn send_questions(&mut self) {
+    pub(super) fn send_read_requests(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         for may_lease in [false, true] {
-            let questions = &mut self.questions;
-            let fresh = if may_lease { &mut questions.fresh_lease } else { &mut questions.fresh };
+            let read_requests = &mut self.read_requests;
+            let fresh =
+                if may_lease { &mut read_requests.fresh_lease } else { &mut read_requests.fresh };
             if fresh.is_empty() {
                 continue;
             }
             let reads = mem::take(fresh);
-            let request = questions.next_request;
-            questions.next_request = request.wrapping_add(1);
-            questions.asked.insert(request, Question { reads, may_lease, asked: self.now });
+            let request = read_requests.next_request;
+            read_requests.next_request = request.wrapping_add(1);
+            read_requests.asked.insert(request, ReadRequest { reads, may_lease, asked: self.now });
             self.send(leader, Body::RequestReadIndex { request, may_lease });
         }
     }
 
     /// Asks again what a heartbeat interval has not answered: question or answer may be lost.
     /// Called when the leader is heard with a new round, so that this needs no timer of its own.
-    pub(super) fn repeat_questions(&mut self, round: u64) {
+    pub(super) fn repeat_read_requests(&mut self, round: u64) {
         let Some(leader) = self.leader else { return };
-        if self.questions.asked.is_empty() || !self.following.is_new_round(round) {
+        if self.read_requests.asked.is_empty() || !self.following.is_new_round(round) {
             return;
         }
         let (now, interval, from, term) =
             (self.now, self.config.heartbeat_interval, self.config.id, self.term);
-        for (&request, question) in &mut self.questions.asked {
+        for (&request, question) in &mut self.read_requests.asked {
             if question.asked.after(interval) <= now {
                 question.asked = now;
                 let body = Body::RequestReadIndex { request, may_lease: question.may_lease };
@@ -223,7 +237,7 @@ impl Core {
 
     /// Fails all reads: their leader is gone, or this node no longer leads.
     pub(super) fn fail_reads(&mut self) {
-        let Questions { fresh, fresh_lease, asked, waiting, .. } = &mut self.questions;
+        let ReadRequests { fresh, fresh_lease, asked, waiting, .. } = &mut self.read_requests;
         *waiting = 0;
         let asked = mem::take(asked).into_values().flat_map(|question| question.reads);
         self.actions.extend(
@@ -232,12 +246,12 @@ impl Core {
                 .chain(fresh_lease.drain(..))
                 .map(|id| Action::ReadFailed { id }),
         );
-        if let State::Leader(leading) = &mut self.state {
+        if let RoleState::Leader(leading) = &mut self.state {
             let LeaderReads { fresh, confirming } = mem::take(&mut leading.reads);
-            for asker in confirming.into_iter().map(|read| read.asker).chain(fresh) {
-                match asker {
-                    Asker::Own(id) => self.actions.push_back(Action::ReadFailed { id }),
-                    Asker::Peer { node, request } => {
+            for origin in confirming.into_iter().map(|read| read.origin).chain(fresh) {
+                match origin {
+                    ReadOrigin::Own(id) => self.actions.push_back(Action::ReadFailed { id }),
+                    ReadOrigin::Peer { node, request } => {
                         self.send(node, Body::ReadIndex { request, index: None })
                     }
                 }

@@ -12,8 +12,8 @@ use super::mutants::{Mutant, planted};
 use super::progress::{Mode, Progress, Windows};
 use super::quorum::agreed;
 use super::reads::LeaderReads;
-use super::transfer::Handover;
-use super::{Action, Core, Event, ProposeError, Proposed, State};
+use super::transfer::Transfer;
+use super::{Action, Core, Event, ProposeError, Proposed, RoleState};
 
 /// What a leader knows (figure 3.1, "volatile state on leaders").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,10 +32,10 @@ pub(super) struct Leading {
     uncommitted_bytes: usize,
     pub(super) reads: LeaderReads,
     /// Leadership is on its way to another node.
-    pub(super) transfer: Option<Handover>,
+    pub(super) transfer: Option<Transfer>,
     /// A node was asked to campaign in this term: it may do so at any time, whatever its voters
     /// have
-    pub(super) has_told: bool,
+    pub(super) has_sent_timeout_now: bool,
     /// A voter with a higher priority is not looked for before.
     pub(super) hand_over_after: Time,
     /// A voter that forgot was made a learner, and comes back when it has caught up.
@@ -62,7 +62,7 @@ impl Core {
         );
         let (id, last, now) = (self.config.id, self.log.last_index(), self.now);
         let others = self.log.configuration().replicas().filter(|&node| node != id);
-        self.state = State::Leader(Leading {
+        self.state = RoleState::Leader(Leading {
             progress: others.map(|node| (node, Progress::new(last, now))).collect(),
             first_index: last.next(),
             round: 1,
@@ -72,7 +72,7 @@ impl Core {
             uncommitted_bytes: 0,
             reads: LeaderReads::default(),
             transfer: None,
-            has_told: false,
+            has_sent_timeout_now: false,
             hand_over_after: now.after(self.config.election_timeout.max),
             returning: None,
         });
@@ -91,7 +91,7 @@ impl Core {
         let noop = self.new_entry(log_time, last.next(), Payload::Noop);
         self.append_own(noop.into(), log_time);
         self.begin_digests();
-        self.discount_forgetful();
+        self.discount_forgetful_peers();
     }
 
     /// What [`Mutant::CapBlocksNoop`] looks at.
@@ -110,7 +110,7 @@ impl Core {
         &mut self,
         proposals: impl Iterator<Item = Proposal>,
     ) -> Result<Proposed, ProposeError> {
-        let State::Leader(leading) = &self.state else {
+        let RoleState::Leader(leading) = &self.state else {
             return Err(ProposeError::NotLeader { leader: self.leader });
         };
         if let Some(transfer) = &leading.transfer
@@ -151,7 +151,7 @@ impl Core {
     /// beside the sends (§10.2.1); it counts only when it is done.
     pub(super) fn append_own(&mut self, entries: Entries, log_time: Reading) {
         self.note_stamped(log_time);
-        let State::Leader(leading) = &mut self.state else {
+        let RoleState::Leader(leading) = &mut self.state else {
             unreachable!("only a leader makes entries")
         };
         leading.uncommitted_bytes += entries.size_bytes();
@@ -161,7 +161,7 @@ impl Core {
 
     /// Sends what each follower may have and does not: entries, a new round, a commit index.
     pub(super) fn replicate(&mut self) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let windows = Windows {
             messages: self.config.in_flight_messages,
             bytes: self.config.in_flight_bytes,
@@ -175,7 +175,7 @@ impl Core {
             self.send_forgot();
         }
         self.send_snapshots(is_round_due);
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         for (&to, progress) in &mut leading.progress {
             let mut is_sent = false;
             while progress.next <= last && progress.may_send(windows) {
@@ -221,7 +221,7 @@ impl Core {
 
     /// Sends entries that had to be fetched.
     pub(super) fn send_entries(&mut self, to: NodeId, entries: Entries) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         let (from, term, commit, round) =
             (self.config.id, self.term, self.log.commit(), leading.round);
@@ -237,12 +237,12 @@ impl Core {
         report: &FollowerReport,
     ) {
         let (last_index, base) = (self.log.last_index(), self.log.base());
-        let Some(progress) = self.peer(from, report) else { return };
+        let Some(progress) = self.note_answer(from, report) else { return };
         if matched > last_index {
             return self.ignore();
         }
         if progress.acknowledged(matched, base, report.round) {
-            if let State::Leader(leading) = &mut self.state
+            if let RoleState::Leader(leading) = &mut self.state
                 && let Some(progress) = leading.progress.get_mut(&from)
             {
                 progress.matched_round = leading.round;
@@ -270,20 +270,24 @@ impl Core {
         report: &FollowerReport,
     ) {
         let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
-        if self.peer(from, report).is_none() {
+        if self.note_answer(from, report).is_none() {
             return;
         }
-        self.suspect(from, hint.0, report);
-        let Some(progress) = self.peer(from, report) else { return };
+        self.check_rejection(from, hint.0, report);
+        let Some(progress) = self.note_answer(from, report) else { return };
         progress.rejected(previous, guess);
         self.count_answered_rounds();
     }
 
     /// The follower that has just answered; `None` if we do not lead, do not know it, or the round
     /// is none of ours.
-    pub(super) fn peer(&mut self, from: NodeId, report: &FollowerReport) -> Option<&mut Progress> {
-        self.note_mark(from, report);
-        let State::Leader(leading) = &mut self.state else { return None };
+    pub(super) fn note_answer(
+        &mut self,
+        from: NodeId,
+        report: &FollowerReport,
+    ) -> Option<&mut Progress> {
+        self.note_forgetting_report(from, report);
+        let RoleState::Leader(leading) = &mut self.state else { return None };
         match leading.progress.get_mut(&from) {
             Some(progress) if report.round <= leading.round => {
                 progress.clock.note(report, self.now);
@@ -312,7 +316,7 @@ impl Core {
 
     /// What a quorum has on disk.
     fn agreed_match(&self) -> Option<Index> {
-        let State::Leader(leading) = &self.state else { return None };
+        let RoleState::Leader(leading) = &self.state else { return None };
         let matched = |node| match leading.progress.get(&node) {
             Some(progress) => progress.counted(),
             None if node == self.config.id => self.log.durable(),
@@ -329,7 +333,7 @@ impl Core {
             return; // As when the last of three acknowledges what two have committed.
         }
         let agreed = self.agreed_match();
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let (durable, commit) = (self.log.durable(), self.log.commit());
         let agreed = if planted(Mutant::CommitWithoutQuorum) { Some(durable) } else { agreed };
         let Some(index) = agreed else { return };
@@ -355,7 +359,7 @@ impl Core {
         let peers = [leading.heartbeat_deadline, leading.quorum_deadline, transfer];
         let peers = peers.into_iter().filter(|_| !leading.progress.is_empty());
         let oldest = self.writes.oldest_since().filter(|_| !self.may_sit_out_stalls());
-        let stall = oldest.map(|since| since.after(self.config.stall_timeout()));
+        let stall = oldest.map(|since| since.after(self.config.effective_stall_timeout()));
         peers.chain(stall).min()
     }
 
@@ -373,7 +377,7 @@ impl Core {
 
     /// Whether a write of this leader's has been outstanding for longer than it may be.
     fn must_step_down_on_stall(&self) -> bool {
-        let ends = |since: Time| since.after(self.config.stall_timeout());
+        let ends = |since: Time| since.after(self.config.effective_stall_timeout());
         let is_late = self.writes.oldest_since().is_some_and(|since| ends(since) <= self.now);
         is_late && !self.may_sit_out_stalls() && !planted(Mutant::NoStepDownOnStall)
     }
@@ -381,7 +385,7 @@ impl Core {
     pub(super) fn leader_timeout(&mut self) {
         let stalled = self.must_step_down_on_stall();
         let term = self.term;
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         if stalled {
             // It could lead on the others' disks, but a node with a dead disk would stay leader.
             return self.step_down(Event::StalledWrite { term });
@@ -406,7 +410,7 @@ impl Core {
         if leading.heartbeat_deadline <= self.now {
             leading.start_round(self.now.after(self.config.heartbeat_interval));
             self.lease.sent(leading.round, self.now, &self.config);
-            self.remind_target();
+            self.repeat_timeout_now();
             self.hand_over_if_unfit();
             self.repeat_digests();
             self.hand_over_if_backlogged();

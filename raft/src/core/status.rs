@@ -45,7 +45,7 @@ pub struct Status {
     /// one.
     pub configuration_index: Index,
     /// Whom this leader is handing over to.
-    pub transferring: Option<NodeId>,
+    pub transfer_target: Option<NodeId>,
     /// Whether this node knows that its removal is committed.
     pub is_removed: bool,
     /// Whether this node's disk forgot what it had acknowledged: it neither votes nor campaigns

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_shares_its_block_and_what_is_left_of_an_old_block_does_not_keep_it() {
+    fn a_slice_shares_its_block_and_a_trimmed_rest_does_not() {
         let block = following(0, &[68; 8], 1);
         let mut tail = Tail::default();
         tail.push(block.clone());

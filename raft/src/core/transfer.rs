@@ -20,7 +20,7 @@ use thiserror::Error;
 use crate::types::{Body, NodeId, Now, Time, ask_leader};
 
 use super::mutants::{Mutant, planted};
-use super::{Core, Event, State};
+use super::{Core, Event, RoleState};
 
 /// Why leadership is not transferred. Nothing has happened then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -57,14 +57,14 @@ pub enum TransferError {
 
 /// A transfer under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Handover {
+pub(super) struct Transfer {
     to: NodeId,
     deadline: Time,
     /// `TimeoutNow` has left since the last heartbeat.
-    is_told: bool,
+    is_asked: bool,
 }
 
-impl Handover {
+impl Transfer {
     pub(super) fn to(&self) -> NodeId {
         self.to
     }
@@ -97,7 +97,7 @@ impl PriorityHandOvers {
         self.to != to || self.attempts == 0 || self.last.after(self.wait(timeout)) <= now
     }
 
-    fn tried(&mut self, to: NodeId, now: Time, timeout: Duration) {
+    fn note_attempt(&mut self, to: NodeId, now: Time, timeout: Duration) {
         // After four times the wait without an attempt the last one is taken to have gone well.
         let is_new = self.to != to || self.last.after(self.wait(timeout).saturating_mul(4)) <= now;
         let attempts = if is_new { 1 } else { (self.attempts + 1).min(HAND_OVERS_MAX) };
@@ -140,36 +140,41 @@ impl Fitness {
 }
 
 impl Core {
-    /// Whether this node may lead. One that may not goes on voting and acknowledging, and if it
-    /// leads it hands over. It leads on until another voter has taken over: that one may need its
-    /// entries first. It does not campaign, unless it has refused a candidate for a shorter log and
-    /// heard of no leader since: then it is elected to give its entries away, and hands over.
+    /// From now on this node must not lead: its state machine cannot answer.
+    ///
+    /// It goes on voting and acknowledging. If it leads, it hands over, and leads on until another
+    /// voter has taken over, which may need its entries first. It does not campaign, with one
+    /// exception: it has refused a candidate for a shorter log, and no leader has been heard since.
+    /// Then it is elected, gives its entries away, and hands over.
     ///
     /// ```text
     ///  node 1   1 2 3     its state machine has failed; the only one with entry 3
     ///  node 2   1 2       a candidate that node 1 refuses
     ///  node 3   down
     /// ```
-    pub fn set_may_lead(&mut self, now: Now, may_lead: bool) {
+    pub fn forbid_leading(&mut self, now: Now) {
         self.begin(now);
-        match (may_lead, self.fitness) {
-            (true, _) => self.fitness = Fitness::MayLead,
-            (false, Fitness::Unfit { .. }) => {}
-            (false, Fitness::MayLead) => {
-                self.fitness = Fitness::Unfit { handed_to: None, has_refused_shorter: false };
-                if matches!(self.state, State::PreCandidate(_) | State::Candidate(_))
-                    && !planted(Mutant::UnfitCampaigns)
-                {
-                    self.become_follower(None);
-                }
-                self.hand_over_if_unfit();
-            }
+        if !self.fitness.may_lead() {
+            return;
         }
+        self.fitness = Fitness::Unfit { handed_to: None, has_refused_shorter: false };
+        if matches!(self.state, RoleState::PreCandidate(_) | RoleState::Candidate(_))
+            && !planted(Mutant::UnfitCampaigns)
+        {
+            self.become_follower(None);
+        }
+        self.hand_over_if_unfit();
+    }
+
+    /// This node may lead again: what [`Core::forbid_leading`] forbade is over.
+    pub fn allow_leading(&mut self, now: Now) {
+        self.begin(now);
+        self.fitness = Fitness::MayLead;
     }
 
     /// At a heartbeat: a leader that may not lead begins another transfer, if none is under way.
     pub(super) fn hand_over_if_unfit(&mut self) {
-        let (Fitness::Unfit { handed_to, .. }, State::Leader(leading)) =
+        let (Fitness::Unfit { handed_to, .. }, RoleState::Leader(leading)) =
             (self.fitness, &self.state)
         else {
             return;
@@ -207,13 +212,13 @@ impl Core {
     /// A candidate of a later term is refused because its log is shorter than this node's.
     pub(super) fn note_refused_shorter(&mut self) {
         self.fitness.set_refused_shorter(true);
-        self.loading.is_needed();
+        self.loading.stop_deferring();
     }
 
     /// There is a leader: this node is not needed as one.
     pub(super) fn note_leader(&mut self) {
         self.fitness.set_refused_shorter(false);
-        self.loading.leader_heard();
+        self.loading.reset_deferral();
     }
 
     /// Whether this node may not lead, but campaigns to give its entries away.
@@ -257,7 +262,7 @@ impl Core {
 
     /// The voter that should lead next.
     fn successor(&self) -> Option<NodeId> {
-        let State::Leader(leading) = &self.state else { return None };
+        let RoleState::Leader(leading) = &self.state else { return None };
         let configuration = self.log.configuration();
         let timeout = self.config.election_timeout.min;
         let voters = configuration
@@ -276,8 +281,8 @@ impl Core {
 
     pub(super) fn begin_transfer(&mut self, to: NodeId) {
         let deadline = self.now.after(self.config.election_timeout.max);
-        if let State::Leader(leading) = &mut self.state {
-            leading.transfer = Some(Handover { to, deadline, is_told: false });
+        if let RoleState::Leader(leading) = &mut self.state {
+            leading.transfer = Some(Transfer { to, deadline, is_asked: false });
         }
     }
 
@@ -304,21 +309,21 @@ impl Core {
     /// Tells the target to campaign, as soon as it lacks nothing; a leader that leaves waits until
     /// nothing of its own is open, too.
     pub(super) fn advance_transfer(&mut self) {
-        if self.transferring().is_none() {
+        if self.transfer_target().is_none() {
             return;
         }
         let (last, is_leaving) = (self.log.last_index(), self.is_leaving());
         // A member that leaves does not learn what becomes of its entries.
         let is_settled = !is_leaving || self.log.commit() == last;
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(transfer) = &mut leading.transfer else { return };
         let matched = leading.progress.get(&transfer.to).map(|progress| progress.counted());
         let is_ready = matched == Some(last) || planted(Mutant::TransferBeforeFlushed);
-        if transfer.is_told || !is_ready || !is_settled {
+        if transfer.is_asked || !is_ready || !is_settled {
             return;
         }
-        transfer.is_told = true;
-        leading.has_told = true;
+        transfer.is_asked = true;
+        leading.has_sent_timeout_now = true;
         let to = transfer.to;
         self.send(to, Body::TimeoutNow);
         if is_leaving {
@@ -327,17 +332,17 @@ impl Core {
     }
 
     /// At a heartbeat: `TimeoutNow` may have been lost, so it is sent again.
-    pub(super) fn remind_target(&mut self) {
-        if let State::Leader(leading) = &mut self.state
+    pub(super) fn repeat_timeout_now(&mut self) {
+        if let RoleState::Leader(leading) = &mut self.state
             && let Some(transfer) = &mut leading.transfer
         {
-            transfer.is_told = false;
+            transfer.is_asked = false;
         }
     }
 
     /// A transfer that takes too long has failed.
     pub(super) fn transfer_timeout(&mut self) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(transfer) = &leading.transfer else { return };
         if transfer.deadline > self.now || planted(Mutant::TransferNeverTimesOut) {
             return;
@@ -355,7 +360,7 @@ impl Core {
     /// attempt follows after twice the longer election timeout, and each further one after twice
     /// the wait.
     pub(super) fn hand_over_to_priority(&mut self) {
-        let State::Leader(leading) = &self.state else { return };
+        let RoleState::Leader(leading) = &self.state else { return };
         let (configuration, commit) = (self.log.configuration(), self.log.commit());
         let is_calm = leading.transfer.is_none()
             && leading.hand_over_after <= self.now
@@ -385,7 +390,7 @@ impl Core {
         };
         let timeout = self.config.election_timeout.max;
         if self.priority_hand_overs.may_try(to, self.now, timeout) {
-            self.priority_hand_overs.tried(to, self.now, timeout);
+            self.priority_hand_overs.note_attempt(to, self.now, timeout);
             self.begin_transfer(to);
         }
     }
@@ -411,34 +416,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_for_ever_for_a_leader_waits_for_ever_between_yields() {
+    fn the_wait_between_hand_overs_saturates() {
         let (mut attempted, now) = (PriorityHandOvers::default(), Time(7));
         for attempts in 1..=HAND_OVERS_MAX {
             assert!(attempts > 1 || attempted.may_try(NodeId(2), now, Duration::MAX), "the first");
-            attempted.tried(NodeId(2), now, Duration::MAX);
+            attempted.note_attempt(NodeId(2), now, Duration::MAX);
             assert_eq!(attempted.attempts, attempts);
             assert!(!attempted.may_try(NodeId(2), now, Duration::MAX));
         }
     }
 
     #[test]
-    fn attempts_to_yield_are_counted_for_one_target_until_one_lasts() {
+    fn hand_overs_are_counted_for_one_target_until_one_lasts() {
         let timeout = Duration::from_nanos(10);
         let mut attempted = PriorityHandOvers::default();
-        attempted.tried(NodeId(2), Time(100), timeout);
+        attempted.note_attempt(NodeId(2), Time(100), timeout);
         assert!(attempted.may_try(NodeId(3), Time(100), timeout), "another target");
         assert!(!attempted.may_try(NodeId(2), Time(119), timeout));
         assert!(attempted.may_try(NodeId(2), Time(120), timeout));
-        attempted.tried(NodeId(2), Time(120), timeout);
+        attempted.note_attempt(NodeId(2), Time(120), timeout);
         assert_eq!(attempted.attempts, 2);
         let mut next = attempted;
-        next.tried(NodeId(2), Time(120 + 4 * 40 - 1), timeout);
+        next.note_attempt(NodeId(2), Time(120 + 4 * 40 - 1), timeout);
         assert_eq!(next.attempts, 3);
         let mut next = attempted;
-        next.tried(NodeId(2), Time(120 + 4 * 40), timeout);
+        next.note_attempt(NodeId(2), Time(120 + 4 * 40), timeout);
         assert_eq!(next.attempts, 1, "the last one went well");
         let mut next = attempted;
-        next.tried(NodeId(3), Time(121), timeout);
+        next.note_attempt(NodeId(3), Time(121), timeout);
         assert_eq!((next.to, next.attempts), (NodeId(3), 1));
     }
 }

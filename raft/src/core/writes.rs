@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_completion_does_not_vouch_for_entries_that_replaced_those_it_wrote() {
+    fn a_late_completion_makes_no_replaced_entries_durable() {
         let mut writes = Writes::default();
         writes.append((1..=6).map(|index| entry(index, 1)).collect());
         writes.issue(Time(1), Index(6), Index(0)).unwrap();

@@ -122,7 +122,7 @@ fn with_leader(read: fn() -> Duration, test: impl FnOnce(&mut Leader, &mut Event
         let others = listeners.iter().filter(|(other, _)| other != id);
         Options::new(*id, data, listen)
             .peers(others.map(|(other, it)| (*other, it.local_addr().unwrap().to_string())))
-            .lease(Lease { drift_ppm: 1_000 })
+            .lease(Lease::with_drift_ppm(1_000))
             .machine(MachinePlacement::Inline)
     });
     let [(_, own), (_, other)] = listeners;

@@ -261,7 +261,7 @@ impl Peers {
             return;
         }
         let version = peer.version;
-        if !wire::can_say(version, message) {
+        if !wire::can_encode(version, message) {
             return;
         }
         match peer.outbox.push(|bytes| wire::encode(group, message, version, bytes)) {

@@ -7,7 +7,7 @@ use super::{
     incoming::IncomingEvent, node_loop::NodeLoop, peers::LinkChange, token::TokenKind,
 };
 use crate::{
-    core,
+    core::{self, BootstrapPhase},
     replica::{AdminRequest, Effect, PeerMessage, ReplicaEvent, Request, RequestId, StateMachine},
     storage::{Completion, StorageError},
     types::{Body, Message, Now, Term},
@@ -159,7 +159,10 @@ impl<S: StateMachine> Node<S> {
         if !self.hello.is_blank {
             self.admission.bootstrap.end();
         }
-        self.replica.wait_for_bootstrap(self.admission.bootstrap.is_waiting());
+        self.replica.set_bootstrap(match self.admission.bootstrap.is_waiting() {
+            true => BootstrapPhase::Pending,
+            false => BootstrapPhase::Complete,
+        });
     }
 
     /// Gives the replica what was learnt of other nodes' disks; the log's next write includes it.

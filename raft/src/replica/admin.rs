@@ -235,7 +235,7 @@ impl Replica {
         let term = self.core.term();
         match self.core.transfer_leadership(self.now, to) {
             Ok(()) => {
-                let to = self.core.transferring().expect("a transfer is in progress");
+                let to = self.core.transfer_target().expect("a transfer is in progress");
                 let reason = format!("the transfer was replaced by one to node {to}");
                 self.end_transfers(
                     key,

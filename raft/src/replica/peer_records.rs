@@ -67,7 +67,7 @@ impl PeerRecords {
             replica.record_peer(disk, record);
         }
         for peer in std::mem::take(&mut self.forgetful) {
-            replica.peer_forgot(now, peer);
+            replica.handle_peer_forgot(now, peer);
         }
     }
 

@@ -17,7 +17,7 @@ use super::{
     AdminRequest, Bound, Doubt, Effect, Limits, LoadingProgress, MachineFailure, Outcome,
     PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, ReplicaEvent, Request, RequestId,
 };
-use crate::core::{self, Action, Core, Done, Role};
+use crate::core::{self, Action, BootstrapPhase, Core, Done, Role};
 use crate::storage::{Job, StorageError};
 use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposal, Saved, Time};
 
@@ -141,9 +141,9 @@ impl Replica {
         Ok(replica)
     }
 
-    /// See [`Core::wait_for_bootstrap`].
-    pub fn wait_for_bootstrap(&mut self, waits: bool) {
-        self.core.wait_for_bootstrap(waits);
+    /// See [`Core::set_bootstrap`].
+    pub fn set_bootstrap(&mut self, bootstrap: BootstrapPhase) {
+        self.core.set_bootstrap(bootstrap);
     }
 
     /// A message from `from` has arrived.
@@ -241,10 +241,10 @@ impl Replica {
         self.core.record_peer(disk, record);
     }
 
-    /// See [`Core::peer_forgot`].
-    pub fn peer_forgot(&mut self, now: Now, peer: NodeId) {
+    /// See [`Core::handle_peer_forgot`].
+    pub fn handle_peer_forgot(&mut self, now: Now, peer: NodeId) {
         self.begin_input(now);
-        self.core.peer_forgot(now, peer);
+        self.core.handle_peer_forgot(now, peer);
     }
 
     /// The storage thread has completed a job.

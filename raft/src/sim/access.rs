@@ -43,7 +43,7 @@ impl AccessPlan {
         let is_beyond = kind == 5 && plan.drift > 0;
         let drift_ppm = if is_beyond { 0 } else { plan.drift as u32 };
         AccessPlan {
-            lease: (kind >= 3).then_some(Lease { drift_ppm }),
+            lease: (kind >= 3).then_some(Lease::with_drift_ppm(drift_ppm)),
             is_beyond,
             unequal_timeouts: (kind >= 3 && other.chance(5_000)).then_some(seed),
             mixed_leases: (kind >= 3 && other.chance(3_000)).then_some(seed),

@@ -237,9 +237,9 @@ impl World {
         if is_transfer {
             self.checks.members.operator_transfers();
         }
-        let before = self.core(node).and_then(Core::transferring);
+        let before = self.core(node).and_then(Core::transfer_target);
         self.input(node, |running, now| running.replica.submit(now, id, Request::Admin(admin)))?;
-        let after = self.core(node).and_then(Core::transferring);
+        let after = self.core(node).and_then(Core::transfer_target);
         if after.is_some() && after != before {
             self.count_fault(FaultCounter::TransferBegun);
         }
@@ -286,7 +286,7 @@ impl World {
     /// handed it on.
     pub(super) fn may_transfer(&self) -> bool {
         let has_begun = |order: &OperatorRequest| {
-            self.core(order.node).is_some_and(|core| core.transferring().is_some())
+            self.core(order.node).is_some_and(|core| core.transfer_target().is_some())
         };
         self.churn.open.values().any(|order| order.is_transfer && !has_begun(order))
     }

@@ -242,7 +242,8 @@ impl World {
                 })
         };
         let core = self.processes[leader].running.as_ref()?.replica.core();
-        let is_free = core.commit() >= core.configuration_index() && core.transferring().is_none();
+        let is_free =
+            core.commit() >= core.configuration_index() && core.transfer_target().is_none();
         (is_free && (0..self.plan.nodes).all(is_well)).then_some(leader)
     }
 

@@ -54,7 +54,7 @@ impl World {
     /// What arrives is what the real frames make of what was sent.
     fn through_the_wire(&mut self, message: PeerMessage) -> Result<Option<PeerMessage>, Violation> {
         let version = self.plan.wire;
-        if !wire::can_say(version, &message) {
+        if !wire::can_encode(version, &message) {
             return Ok(None);
         }
         self.frames.clear();

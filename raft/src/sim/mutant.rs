@@ -107,13 +107,13 @@ impl Mutant {
             // fifteen thousand seeds.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteRightAfterRestart) => {
-                Some("a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised")
+                Some("a_restarted_voter_waits_as_long_as_it_may_have_promised")
             }
             // Takes a voter that is started again with a shorter timeout and asked for its vote
             // within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
-                Some("a_restarted_voter_keeps_still_for_as_long_as_it_promised_before")
+                Some("a_restarted_voter_waits_as_long_as_it_promised_before")
             }
             // Few runs start a node on a rotten snapshot, and such a node may stay behind in any.
             #[cfg(feature = "mutants")]
@@ -154,7 +154,7 @@ impl Mutant {
             }
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::NoStepDownOnStall) => {
-                Some("a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign")
+                Some("a_leader_with_a_stuck_disk_steps_down_and_stays_down")
             }
             // Nothing breaks by a promise too many: nodes only wait longer than they need to.
             #[cfg(feature = "mutants")]

@@ -6,7 +6,7 @@ use super::checks::{Verdict, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::world::{World, name};
-use crate::types::{Append, Body, Echo, Entries, Index, Message, Term};
+use crate::types::{Append, Body, Echo, Index, Message, Term};
 
 impl World {
     /// In one of eight runs a peer is broken.
@@ -76,13 +76,7 @@ impl World {
             1 => Body::RequestVote { last_index, last_term, is_transfer: true },
             2 => Body::Vote { granted: true },
             3 => Body::TimeoutNow,
-            _ => Body::AppendEntries(Append {
-                previous_index: Index(0),
-                previous_term: Term(0),
-                entries: Entries::new(),
-                commit: Index(0),
-                echo: Echo { round: 1, wants_promise: true },
-            }),
+            _ => Append::default().echo(Echo::of_round(1).with_promise()).into(),
         }
     }
 }

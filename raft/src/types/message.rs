@@ -129,7 +129,14 @@ pub enum Body {
 }
 
 /// The fields of `AppendEntries` (figure 3.1).
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// ```
+/// use kodiak_raft::types::{Append, Echo, Index, Term};
+///
+/// let heartbeat = Append::after(Index(7), Term(2)).commit(Index(5)).echo(Echo::of_round(3));
+/// assert!(heartbeat.entries.is_empty());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Append {
     /// The index just before `entries`.
     pub previous_index: Index,
@@ -143,14 +150,60 @@ pub struct Append {
     pub echo: Echo,
 }
 
+impl Append {
+    /// A message without entries, with commit index 0 and of no round.
+    #[must_use]
+    pub fn after(previous_index: Index, previous_term: Term) -> Append {
+        Append { previous_index, previous_term, ..Append::default() }
+    }
+
+    /// Sets the entries.
+    #[must_use]
+    pub fn entries(self, entries: impl Into<Entries>) -> Append {
+        Append { entries: entries.into(), ..self }
+    }
+
+    /// Sets the leader's commit index.
+    #[must_use]
+    pub fn commit(self, commit: Index) -> Append {
+        Append { commit, ..self }
+    }
+
+    /// Sets what the answer repeats.
+    #[must_use]
+    pub fn echo(self, echo: Echo) -> Append {
+        Append { echo, ..self }
+    }
+}
+
+impl From<Append> for Body {
+    fn from(append: Append) -> Body {
+        Body::AppendEntries(append)
+    }
+}
+
 /// What a leader's message asks its receiver to answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Echo {
     /// The leader's latest round. [`FollowerReport::round`] repeats it, so that the leader knows
     /// which of its messages a follower had while it still followed (ReadIndex, check-quorum).
     pub round: u64,
     /// Whether the answer is to contain a promise. Only leaders with leases ask for one.
     pub wants_promise: bool,
+}
+
+impl Echo {
+    /// Of this round, without a promise.
+    #[must_use]
+    pub const fn of_round(round: u64) -> Echo {
+        Echo { round, wants_promise: false }
+    }
+
+    /// The same, with a promise.
+    #[must_use]
+    pub const fn with_promise(self) -> Echo {
+        Echo { wants_promise: true, ..self }
+    }
 }
 
 /// What an answer to a round says of the one that answers. What a node of an older version does not

@@ -23,7 +23,7 @@ use crate::types::{DiskId, FeatureLevel, Member, MemberChange, NodeId};
 use super::Version;
 
 /// Whether a version has words for it. Version 2 leaves out what members support.
-pub(super) fn can_say(version: Version, admin: &AdminRequest) -> bool {
+pub(super) fn can_encode(version: Version, admin: &AdminRequest) -> bool {
     let needs_levels = |change: &MemberChange| matches!(change, MemberChange::EnableFeatures(_));
     version >= Version::V3
         || !matches!(admin, AdminRequest::ChangeMembership(changes) if changes.iter().any(needs_levels))

@@ -29,9 +29,9 @@ pub enum WireError {
         /// The peer's.
         theirs: Version,
     },
-    /// A link's version has no words for a message; nothing was written.
-    #[error("version {version} of the protocol has no words for this message")]
-    CannotSay {
+    /// The link's version has no such message; nothing was written.
+    #[error("version {version} of the protocol has no such message")]
+    UnsupportedMessage {
         /// The link's version.
         version: Version,
     },

@@ -20,10 +20,10 @@ const GROUP_BYTES: usize = 8;
 
 /// Whether a version of the protocol has words for a message.
 #[must_use]
-pub fn can_say(version: Version, message: &PeerMessage) -> bool {
+pub fn can_encode(version: Version, message: &PeerMessage) -> bool {
     match message {
-        PeerMessage::Raft(message) => message::can_say(version, &message.body),
-        PeerMessage::ForwardAdmin { admin, .. } => admin::can_say(version, admin),
+        PeerMessage::Raft(message) => message::can_encode(version, &message.body),
+        PeerMessage::ForwardAdmin { admin, .. } => admin::can_encode(version, admin),
         PeerMessage::Forward { .. } | PeerMessage::Forwarded { .. } => true,
     }
 }
@@ -32,7 +32,7 @@ pub fn can_say(version: Version, message: &PeerMessage) -> bool {
 /// Allocates nothing if `out` has the room.
 ///
 /// # Errors
-/// [`WireError::FrameTooLarge`], [`WireError::CannotSay`]; `out` is as it was then.
+/// [`WireError::FrameTooLarge`], [`WireError::UnsupportedMessage`]; `out` is as it was then.
 ///
 /// ```
 /// use bytes::{Bytes, BytesMut};
@@ -54,8 +54,8 @@ pub fn encode(
     version: Version,
     out: &mut BytesMut,
 ) -> Result<(), WireError> {
-    if !can_say(version, message) {
-        return Err(WireError::CannotSay { version });
+    if !can_encode(version, message) {
+        return Err(WireError::UnsupportedMessage { version });
     }
     let payload_bytes = payload_bytes(message);
     if payload_bytes > FRAME_BYTES_MAX {

@@ -142,7 +142,7 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
 }
 
 /// Whether a version has words for it.
-pub(super) fn can_say(version: Version, body: &Body) -> bool {
+pub(super) fn can_encode(version: Version, body: &Body) -> bool {
     version >= Version::V3 || Kind::of_body(body).is_in_version_2()
 }
 

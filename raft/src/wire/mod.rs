@@ -34,7 +34,7 @@
 //! [`Version`]. The node that calls greets in its newest version; one that answers, in the version
 //! in which it was greeted, if it knows that. A link on which the greeting alone was enough for the
 //! other side to hang up is tried again in the oldest version. After that the link uses the lower
-//! one of the two sides' newest versions. What a version cannot say ([`can_say`]) is not sent.
+//! one of the two sides' newest versions. What a version cannot say ([`can_encode`]) is not sent.
 
 mod admin;
 mod error;
@@ -48,7 +48,7 @@ mod tests;
 pub use error::WireError;
 mod version;
 
-pub use frame::{FRAME_BYTES_MAX, can_say, decode, encode};
+pub use frame::{FRAME_BYTES_MAX, can_encode, decode, encode};
 pub use hello::{
     HELLO_METADATA_BYTES_MAX, Hello, Refusal, decode_hello, encode_hello, encode_refusal,
 };

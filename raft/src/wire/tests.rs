@@ -78,13 +78,8 @@ fn body() -> impl Strategy<Value = Body> {
         )
             .prop_map(
                 |(previous_index, previous_term, entries, commit, round, wants_promise)| {
-                    Body::AppendEntries(Append {
-                        previous_index,
-                        previous_term,
-                        entries: entries.into(),
-                        commit,
-                        echo: Echo { round, wants_promise },
-                    })
+                    let append = Append::after(previous_index, previous_term).entries(entries);
+                    append.commit(commit).echo(Echo { round, wants_promise }).into()
                 }
             ),
         (index(), report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
@@ -417,14 +412,8 @@ fn raft(body: Body) -> PeerMessage {
 }
 
 fn append(entries: Vec<Entry>) -> PeerMessage {
-    let (previous_index, previous_term) = (Index(4), Term(5));
-    raft(Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries: entries.into(),
-        commit: Index(6),
-        echo: Echo { round: 7, wants_promise: true },
-    }))
+    let append = Append::after(Index(4), Term(5)).entries(entries).commit(Index(6));
+    raft(append.echo(Echo::of_round(7).with_promise()).into())
 }
 
 fn command(bytes: &'static [u8]) -> Entry {
@@ -516,7 +505,7 @@ fn messages_of_version_2() -> Vec<PeerMessage> {
                 digest: None,
             }),
             chunk: Chunk { offset: 10, total_bytes: 13, data: Bytes::from_static(b"abc") },
-            echo: Echo { round: 7, wants_promise: true },
+            echo: Echo::of_round(7).with_promise(),
         }),
         raft(Body::SnapshotProgress { index: Index(4), received_bytes: 5, report: round(7) }),
         raft(Body::TimeoutNow),
@@ -657,8 +646,8 @@ fn version_2_says_what_it_can() {
         assert_eq!(decode(Version::V2, &mut link), Ok(Some((GROUP, message))));
     }
     for message in &messages_of_version_3()[1..] {
-        assert!(!can_say(Version::V2, message), "{message:?}");
-        let refused = Err(WireError::CannotSay { version: Version::V2 });
+        assert!(!can_encode(Version::V2, message), "{message:?}");
+        let refused = Err(WireError::UnsupportedMessage { version: Version::V2 });
         assert_eq!(encode(GROUP, message, Version::V2, &mut link), refused);
         assert!(link.is_empty());
         encode(GROUP, message, Version::V3, &mut link).unwrap();

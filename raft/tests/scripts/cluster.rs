@@ -696,7 +696,7 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
             "drift-ppm" => {
                 let drift_ppm =
                     u32::try_from(*value).map_err(|_| format!("{name} is too large"))?;
-                config.lease = Some(Lease { drift_ppm });
+                config.lease = Some(Lease::with_drift_ppm(drift_ppm));
             }
             "tail-bytes" => config.tail_bytes = size,
             _ => {

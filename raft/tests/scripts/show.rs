@@ -236,6 +236,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::StalledWrite { term } => {
             Some(format!("its own write is stuck, gives up term {term}"))
         }
+        other => Some(format!("{other:?}")),
     }
 }
 

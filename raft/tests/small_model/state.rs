@@ -241,7 +241,7 @@ impl State {
     fn events_of_leader(&self, position: usize, scope: &Scope, events: &mut Vec<Event>) {
         let would = |what: &dyn Fn(&mut Core) -> bool| what(&mut self.nodes[position].core.clone());
         let (now, id) = (self.now(), NodeId(position as u64 + 1));
-        if self.left.commands > 0 && self.nodes[position].core.transferring().is_none() {
+        if self.left.commands > 0 && self.nodes[position].core.transfer_target().is_none() {
             events.push(Event::Propose { node: position });
         }
         if self.left.changes > 0 {
@@ -381,7 +381,7 @@ impl State {
                 let now = state.now();
                 Arc::make_mut(&mut state.nodes[leader])
                     .core
-                    .peer_forgot(now, NodeId(node as u64 + 1));
+                    .handle_peer_forgot(now, NodeId(node as u64 + 1));
                 leader
             }
         };
@@ -578,7 +578,7 @@ fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope, has_lease: bool) -> C
     config.election_timeout = ElectionTimeout::new(TIMEOUT, TIMEOUT);
     config.heartbeat_interval = TIMEOUT / 2;
     config.message_bytes = scope.message_bytes;
-    config.lease = has_lease.then_some(Lease { drift_ppm: 0 });
+    config.lease = has_lease.then_some(Lease::with_drift_ppm(0));
     Core::new(config, disk.saved(founding(scope)), Now { monotonic: clock, wall: Stamp(0) })
         .expect("what was written can be read")
 }

@@ -14,22 +14,22 @@
 //!
 //! A follower repeats what the leader has not confirmed, with each round that it answers; a leader
 //! repeats differing values with each round that it begins. So a lost message, or a new leader,
-//! delays the judgement by a heartbeat. What is kept is the last [`KEPT`] digests.
+//! delays the comparison by a heartbeat. What is kept is the last [`DIGESTS_KEPT`] digests.
 
-mod judgement;
+mod comparison;
 mod seeding;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Body, Digest, Divergence, Index, NodeId, Now, Term};
 
-use super::{Action, Core, Event, State};
-pub use judgement::DigestConflict;
-use judgement::{Reported, conflict, majority, may_resolve, outvoted, outvoted_by};
+use super::{Action, Core, Event, RoleState};
+pub use comparison::DigestConflict;
+use comparison::{Reported, conflict, majority, may_resolve, outvoted, outvoted_by};
 pub(super) use seeding::Seeding;
 
 /// Digests that are kept, of the latest entries: nodes apply at different paces.
-const KEPT: usize = 2;
+const DIGESTS_KEPT: usize = 2;
 
 /// What a core knows of digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,7 +44,7 @@ pub(super) struct Digests {
     /// A leader's: what the members have reported.
     reported: BTreeMap<Index, Reported>,
     /// What the leader said last.
-    told: Reported,
+    last_table: Reported,
     /// A majority has this node's digest of this entry.
     agreed: Option<Digest>,
     /// Members differ after this entry, and no majority says which of them is wrong.
@@ -84,9 +84,9 @@ impl Digests {
     }
 
     /// Takes note of a member's digest. Returns whether it is news; `None` if it is too old.
-    fn report(&mut self, from: NodeId, digest: Digest) -> Option<bool> {
+    fn record(&mut self, from: NodeId, digest: Digest) -> Option<bool> {
         let before = self.reported.entry(digest.index).or_default().insert(from, digest);
-        while self.reported.len() > KEPT {
+        while self.reported.len() > DIGESTS_KEPT {
             self.reported.pop_first();
         }
         self.reported.contains_key(&digest.index).then_some(before != Some(digest))
@@ -111,11 +111,11 @@ impl Core {
         digests.own.insert(digest.index, digest);
         digests.unconfirmed.insert(digest.index);
         digests.sent_round = 0;
-        while digests.own.len() > KEPT {
+        while digests.own.len() > DIGESTS_KEPT {
             digests.own.pop_first();
         }
         if self.is_leader() {
-            self.take_digest(self.config.id, digest);
+            self.record_digest(self.config.id, digest);
         }
     }
 
@@ -124,7 +124,7 @@ impl Core {
         self.digests.reported.clear();
         self.digests.outvoted.clear();
         for digest in self.digests.own.values().copied().collect::<Vec<_>>() {
-            self.digests.report(self.config.id, digest);
+            self.digests.record(self.config.id, digest);
         }
     }
 
@@ -154,13 +154,13 @@ impl Core {
 
     /// A member reports its digest.
     pub(super) fn handle_state_digest(&mut self, from: NodeId, digest: Digest) {
-        let State::Leader(leading) = &self.state else { return self.ignore() };
+        let RoleState::Leader(leading) = &self.state else { return self.ignore() };
         let is_possible = digest.index > Index(0) && digest.index <= self.log.last_index();
         if !leading.progress.contains_key(&from) || !is_possible {
             return self.ignore();
         }
         self.note_reseeded(from, digest);
-        if self.take_digest(from, digest) {
+        if self.record_digest(from, digest) {
             return;
         }
         // Its sender learns that it has arrived.
@@ -170,24 +170,24 @@ impl Core {
     }
 
     /// The leader has a digest: of a member, or its own. Returns whether it has told everybody.
-    fn take_digest(&mut self, from: NodeId, digest: Digest) -> bool {
-        if self.digests.report(from, digest) != Some(true) {
+    fn record_digest(&mut self, from: NodeId, digest: Digest) -> bool {
+        if self.digests.record(from, digest) != Some(true) {
             return false;
         }
         let Some(reported) = self.digests.reported.get(&digest.index).cloned() else {
             return false;
         };
-        let State::Leader(leading) = &self.state else { return false };
+        let RoleState::Leader(leading) = &self.state else { return false };
         let is_complete = leading.progress.keys().all(|node| reported.contains_key(node));
         let configuration = self.log.configuration();
         let has_majority = majority(configuration, &reported, digest.version).is_some();
         self.compare_reported(&reported, false);
         // Also while values differ: who reports next may decide between them.
-        let is_told = is_complete || has_majority || self.has_difference(&reported);
-        if is_told {
+        let is_sent = is_complete || has_majority || self.has_difference(&reported);
+        if is_sent {
             self.send_digest_table(digest.index);
         }
-        is_told
+        is_sent
     }
 
     fn has_difference(&self, reported: &Reported) -> bool {
@@ -209,7 +209,7 @@ impl Core {
 
     /// Tells every member all values after this entry.
     fn send_digest_table(&mut self, index: Index) {
-        let State::Leader(leading) = &self.state else { return };
+        let RoleState::Leader(leading) = &self.state else { return };
         let Some(reported) = self.digests.reported.get(&index) else { return };
         let (reported, members) = (Box::new(reported.clone()), leading.progress.keys().copied());
         for to in members.collect::<Vec<_>>() {
@@ -232,8 +232,8 @@ impl Core {
         {
             digests.unconfirmed.remove(&index);
         }
-        let is_repeated = digests.told == reported;
-        digests.told = reported.clone();
+        let is_repeated = digests.last_table == reported;
+        digests.last_table = reported.clone();
         self.compare_reported(&reported, is_repeated);
     }
 

@@ -19,7 +19,7 @@
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::snapshot_sender::SnapshotSender;
-use crate::core::{Core, State};
+use crate::core::{Core, RoleState};
 use crate::types::{Body, Digest, Divergence, Index, NodeId, Now};
 
 use super::Digests;
@@ -48,7 +48,7 @@ impl Digests {
     }
 
     /// A member says what the state is that it has got.
-    fn is_right(&mut self, node: NodeId) {
+    fn clear_outvoted(&mut self, node: NodeId) {
         self.outvoted.remove(&node);
         for reported in self.reported.values_mut() {
             reported.remove(&node);
@@ -59,7 +59,7 @@ impl Digests {
 impl Core {
     /// The state machine has stopped because its state is not that of a majority: a leader's
     /// snapshot shall take its place.
-    pub fn await_state(&mut self, now: Now) {
+    pub fn request_state(&mut self, now: Now) {
         self.begin(now);
         if self.digests.divergence.is_some() {
             self.digests.seeding = Seeding { is_awaited: true, asked_round: 0 };
@@ -69,7 +69,7 @@ impl Core {
     /// The file of the newest snapshot is damaged, and the log before it is gone: the leader's
     /// snapshot of the same entry or a later one shall take its place. The log, the marks, term and
     /// vote stay.
-    pub fn await_snapshot(&mut self, now: Now) {
+    pub fn request_snapshot(&mut self, now: Now) {
         self.begin(now);
         if self.log.snapshot_index() > Index(0) && !planted(Mutant::DamagedSnapshotKept) {
             self.digests.seeding = Seeding { is_awaited: true, asked_round: 0 };
@@ -93,7 +93,7 @@ impl Core {
     }
 
     /// With each answer to a round: this node needs a snapshot, or has so much of one.
-    pub(in crate::core) fn ask_for_state(&mut self) {
+    pub(in crate::core) fn send_state_request(&mut self) {
         let round = self.following.round();
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let is_busy = self.snapshots.is_taking() || self.snapshots.is_installing();
@@ -105,7 +105,7 @@ impl Core {
         self.digests.seeding.asked_round = round;
         let floor = self.state_floor();
         if self.snapshots.progress().is_some_and(|transfer| transfer.index >= floor) {
-            return self.tell_progress();
+            return self.send_snapshot_progress();
         }
         let report = self.follower_report(round);
         self.send(leader, Body::SnapshotProgress { index: floor, received_bytes: 0, report });
@@ -113,9 +113,14 @@ impl Core {
 
     /// A member that is sent entries says that it needs a snapshot of this index or a later one, or
     /// has so much of one.
-    pub(in crate::core) fn seed(&mut self, to: NodeId, index: Index, received_bytes: u64) {
+    pub(in crate::core) fn handle_state_request(
+        &mut self,
+        to: NodeId,
+        index: Index,
+        received_bytes: u64,
+    ) {
         let (now, newest) = (self.now, self.log.snapshot().cloned());
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let Some(progress) = leading.progress.get_mut(&to) else { return };
         match (&mut progress.seeding, newest) {
             (Some(seeding), _) if seeding.index() == index => {
@@ -147,7 +152,7 @@ impl Core {
         if is_newest
             && self.digests.outvoted.get(&node).is_some_and(|known| known.index <= digest.index)
         {
-            self.digests.is_right(node);
+            self.digests.clear_outvoted(node);
         }
     }
 }

@@ -57,8 +57,8 @@ impl Core {
         } else if is_known != Some(previous_term) && !is_blind {
             return self.reject(from, previous_index, previous_term, round);
         }
-        self.following.hear(round);
-        self.following.owes |= !entries.is_empty();
+        self.following.note_round(round);
+        self.following.must_acknowledge |= !entries.is_empty();
         let entries = self.without_known(entries);
         let first = entries.first().map(|entry| entry.index);
         if let Some(index) = first.filter(|&first| first <= self.log.commit()) {
@@ -147,13 +147,9 @@ mod tests {
             let (index, term, stamp) = (Index(index), Term(term), Stamp(stamp));
             Entry { index, term, stamp, payload: Payload::Noop }
         };
-        Append {
-            previous_index: Index(previous_index),
-            previous_term: Term(previous_term),
-            entries: entries.iter().map(entry).collect(),
-            commit: Index(0),
-            echo: Echo { round: 1, wants_promise: false },
-        }
+        let entries: Entries = entries.iter().map(entry).collect();
+        let append = Append::after(Index(previous_index), Term(previous_term));
+        append.entries(entries).echo(Echo::of_round(1))
     }
 
     /// The last index of what a leader of term 3 sends.

@@ -22,12 +22,12 @@ pub(super) struct Following {
     acknowledged: Index,
     acknowledged_round: u64,
     /// Entries arrived that have not been acknowledged, perhaps for the second time.
-    owes: bool,
+    must_acknowledge: bool,
 }
 
 impl Following {
     /// A message of this round has arrived.
-    pub(super) fn hear(&mut self, round: u64) {
+    pub(super) fn note_round(&mut self, round: u64) {
         self.round = self.round.max(round);
     }
 
@@ -42,8 +42,8 @@ impl Following {
     }
 
     /// An acknowledgement must leave, even if it says nothing new.
-    pub(super) fn owe(&mut self) {
-        self.owes = true;
+    pub(super) fn require_acknowledgement(&mut self) {
+        self.must_acknowledge = true;
     }
 
     /// Whether this round, or a later one, has been answered.
@@ -78,11 +78,11 @@ impl Core {
         let is_all_durable = matched == following.verified;
         let is_news =
             following.round > following.acknowledged_round || matched > following.acknowledged;
-        let is_owed = following.owes && is_all_durable;
+        let is_owed = following.must_acknowledge && is_all_durable;
         if !is_news && !is_owed {
             return;
         }
-        following.owes &= !is_all_durable;
+        following.must_acknowledge &= !is_all_durable;
         following.acknowledged = matched;
         following.acknowledged_round = following.round;
         let report = self.follower_report(self.following.round);

@@ -20,7 +20,7 @@ use crate::types::{Digest, Echo, Index, NodeId, SnapshotMeta, Stamp};
 
 use super::mutants::{Mutant, planted};
 use super::progress::Mode;
-use super::{Action, Core, Done, SnapshotProgress, State};
+use super::{Action, Core, Done, RoleState, SnapshotProgress};
 use receiving::Receiving;
 
 /// What the core knows of snapshots besides the newest, which is the log's.
@@ -188,7 +188,7 @@ impl Core {
 
     /// Live followers have everything up to here, or are receiving it.
     fn needed_by_followers(&self) -> Index {
-        let State::Leader(leading) = &self.state else { return Index(u64::MAX) };
+        let RoleState::Leader(leading) = &self.state else { return Index(u64::MAX) };
         let timeout = self.config.election_timeout.max;
         let live =
             leading.progress.values().filter(|progress| progress.heard.after(timeout) > self.now);
@@ -207,14 +207,14 @@ impl Core {
             return false;
         }
         self.term_leader = Some(from);
-        if self.leader.is_none() || !matches!(self.state, State::Follower) {
+        if self.leader.is_none() || !matches!(self.state, RoleState::Follower) {
             self.become_follower(Some(from));
         }
         self.leader_heard = Some(self.now);
         self.note_leader();
         self.save_promise(echo.wants_promise);
         self.election_deadline = self.now.after(self.randomized_timeout);
-        self.repeat_questions(echo.round);
+        self.repeat_read_requests(echo.round);
         true
     }
 }

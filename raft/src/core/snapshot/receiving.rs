@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use crate::core::mutants::{Mutant, planted};
-use crate::core::{Action, Core, Event, InstallSnapshot, SnapshotProgress, State, WriteChunk};
+use crate::core::{Action, Core, Event, InstallSnapshot, RoleState, SnapshotProgress, WriteChunk};
 use crate::types::{Body, Chunk, Echo, Index, NodeId, SnapshotMeta, Term};
 
 /// The most pieces that may wait for this node's disk; a leader has fewer on their way.
@@ -80,13 +80,13 @@ impl Core {
         if !self.accept_leader(from, echo) {
             return;
         }
-        self.following.hear(echo.round);
+        self.following.note_round(echo.round);
         if self.awaits_state() {
             if meta.index < self.state_floor() {
                 return; // The next answer to a round says what it needs.
             }
         } else if self.adopt_if_covered(&meta) {
-            self.following.owe(); // The acknowledgement says so.
+            self.following.require_acknowledgement(); // The acknowledgement says so.
             return;
         }
         let term = self.term;
@@ -97,7 +97,7 @@ impl Core {
                 receiving
             }
             // A late piece of one that the leader has given up, or the disk is busy installing.
-            Some(receiving) if receiving.is_installing() => return self.tell_progress(),
+            Some(receiving) if receiving.is_installing() => return self.send_snapshot_progress(),
             Some(receiving) if receiving.term == term && receiving.meta.index > meta.index => {
                 return;
             }
@@ -106,7 +106,7 @@ impl Core {
         receiving.term = term;
         let is_next = chunk.offset == receiving.handed_bytes && !chunk.data.is_empty();
         if !is_next || receiving.writing.len() >= WRITING_LIMIT {
-            return self.tell_progress();
+            return self.send_snapshot_progress();
         }
         receiving.handed_bytes = chunk.end();
         self.snapshots.last_id += 1;
@@ -139,7 +139,7 @@ impl Core {
     }
 
     /// Tells the leader how much of the snapshot is here.
-    pub(in crate::core) fn tell_progress(&mut self) {
+    pub(in crate::core) fn send_snapshot_progress(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };
         let (index, received_bytes) = (receiving.meta.index, receiving.received_bytes);
@@ -157,7 +157,7 @@ impl Core {
         if receiving.writing.is_empty() {
             receiving.handed_bytes = receiving.received_bytes;
         }
-        self.tell_progress();
+        self.send_snapshot_progress();
     }
 
     /// Installs the snapshot when it is all there: not while this node campaigns, nor before an
@@ -166,7 +166,7 @@ impl Core {
         let Some(receiving) = &self.snapshots.receiving else { return };
         let is_ready = receiving.is_complete()
             && !receiving.is_installing()
-            && matches!(self.state, State::Follower);
+            && matches!(self.state, RoleState::Follower);
         let is_restored = self.log.applied() >= self.log.snapshot_index() || self.awaits_state();
         if !is_ready || !(is_restored || planted(Mutant::InstallBeforeRestored)) {
             return;
@@ -180,7 +180,7 @@ impl Core {
         } else if self.adopt_if_covered(&meta) {
             // The entries have come another way meanwhile.
             self.snapshots.receiving = None;
-            return self.following.owe();
+            return self.following.require_acknowledgement();
         }
         let sequence = self.writes.issue_install(self.now);
         if let Some(receiving) = &mut self.snapshots.receiving {
@@ -206,7 +206,7 @@ impl Core {
                 (receiving.received_bytes, receiving.handed_bytes) = (0, 0);
             }
             self.handle_written(sequence);
-            return self.tell_progress();
+            return self.send_snapshot_progress();
         }
         let Some(Receiving { meta, .. }) = self.snapshots.receiving.take() else {
             unreachable!("checked above")
@@ -225,7 +225,7 @@ impl Core {
         self.snapshots.history.clear();
         self.snapshots.history.push_back(index);
         self.following.verified_to(index);
-        self.following.owe();
+        self.following.require_acknowledgement();
         self.actions.push_back(Action::Event(Event::Installed { index }));
         self.actions.push_back(Action::Restore(Box::new(meta)));
         self.handle_written(sequence);

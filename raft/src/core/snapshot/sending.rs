@@ -4,14 +4,14 @@
 use crate::core::mutants::{Mutant, planted};
 use crate::core::progress::Mode;
 use crate::core::snapshot_sender::SnapshotSender;
-use crate::core::{Action, Core, ReadChunk, State};
+use crate::core::{Action, Core, ReadChunk, RoleState};
 use crate::types::{Body, Chunk, FollowerReport, Index, Message, NodeId};
 
 impl Core {
     /// Turns to snapshots for followers whose next entry is compacted, reads the next pieces, and
     /// asks again after silence when a round is due.
     pub(in crate::core) fn send_snapshots(&mut self, is_round_due: bool) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         let (from, term, now) = (self.config.id, self.term, self.now);
         let echo = self.config.echo(leading.round);
         for (&to, progress) in &mut leading.progress {
@@ -23,7 +23,7 @@ impl Core {
             }
             progress.seeding.take_if(|seeding| seeding.is_silent(now, &self.config));
             let is_seeding = progress.seeding.is_some();
-            let Some(sending) = progress.sending() else { continue };
+            let Some(sending) = progress.snapshot_sender() else { continue };
             // A state that is not that of a majority goes nowhere: the next leader sends its own.
             if self.digests.divergence.is_some() {
                 continue;
@@ -47,10 +47,10 @@ impl Core {
     }
 
     pub(super) fn handle_chunk_read(&mut self, id: u64, chunk: Option<Chunk>) {
-        let State::Leader(leading) = &mut self.state else { return };
+        let RoleState::Leader(leading) = &mut self.state else { return };
         // Who waits for it may have caught up otherwise, or be sent another snapshot by now.
         let waiting = leading.progress.iter_mut().find_map(|(&to, progress)| {
-            let sending = progress.sending()?;
+            let sending = progress.snapshot_sender()?;
             (sending.reading == Some(id)).then_some((to, sending))
         });
         let Some((to, sending)) = waiting else { return };
@@ -80,7 +80,7 @@ impl Core {
         report: &FollowerReport,
     ) {
         let now = self.now;
-        let Some(progress) = self.peer(from, report) else { return };
+        let Some(progress) = self.note_answer(from, report) else { return };
         if let Mode::Snapshot(sending) = &mut progress.mode
             && sending.meta.index == index
         {
@@ -89,7 +89,7 @@ impl Core {
             }
             sending.answered(received, now);
         } else if !matches!(progress.mode, Mode::Snapshot(_)) {
-            self.seed(from, index, received);
+            self.handle_state_request(from, index, received);
         }
         self.count_answered_rounds();
     }

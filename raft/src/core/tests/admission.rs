@@ -7,8 +7,8 @@ use super::membership::{add, change, promote};
 use super::network::{Network, voters};
 use crate::core::{Action, Config, Core, Done, Event, Role};
 use crate::types::{
-    Append, Body, Chunk, Configuration, Echo, Entries, Entry, FollowerReport, HardState, Index,
-    Member, Message, NodeId, Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
+    Append, Body, Chunk, Configuration, Echo, Entry, FollowerReport, HardState, Index, Member,
+    Message, NodeId, Now, Payload, Saved, SnapshotMeta, Stamp, Term, TermTable, Time,
 };
 
 const TERM: Term = Term(5);
@@ -102,7 +102,7 @@ impl Receiver {
         let mut receiver = Receiver { core, now, sent: Vec::new(), events: Vec::new() };
         // After the wait of a restarted voter.
         receiver.now = receiver.now.after(Duration::from_millis(200));
-        receiver.settle();
+        receiver.deliver_all();
         receiver
     }
 
@@ -110,7 +110,7 @@ impl Receiver {
         Now { monotonic: self.now, wall: Stamp(0) }
     }
 
-    fn settle(&mut self) {
+    fn deliver_all(&mut self) {
         let now = self.clock();
         while let Some(action) = self.core.poll() {
             match action {
@@ -131,7 +131,7 @@ impl Receiver {
     fn hear(&mut self, from: NodeId, term: Term, body: Body) {
         self.sent.clear();
         self.core.handle_message(self.clock(), Message { from, to: RECEIVER, term, body });
-        self.settle();
+        self.deliver_all();
     }
 
     /// Becomes what the test needs, in the least term that this takes.
@@ -141,7 +141,7 @@ impl Receiver {
         }
         self.now = self.core.poll_timeout().unwrap();
         self.core.handle_timeout(self.clock());
-        self.settle();
+        self.deliver_all();
         if role == Role::PreCandidate {
             return self;
         }
@@ -162,26 +162,14 @@ impl Receiver {
 }
 
 fn append(previous: (Index, Term), round: u64) -> Body {
-    let (previous_index, previous_term) = previous;
-    let (entries, commit, wants_promise) = (Entries::new(), Index(0), false);
-    Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries,
-        commit,
-        echo: Echo { round, wants_promise },
-    })
+    Append::after(previous.0, previous.1).echo(Echo::of_round(round)).into()
 }
 
 fn install() -> Body {
     let (index, term, stamp) = (Index(9), Term(4), Stamp(0));
     let meta = SnapshotMeta { index, term, stamp, configuration: joint(), digest: None };
     let chunk = Chunk { offset: 0, total_bytes: 1, data: "x".into() };
-    Body::InstallSnapshot {
-        meta: meta.into(),
-        chunk,
-        echo: Echo { round: 1, wants_promise: false },
-    }
+    Body::InstallSnapshot { meta: meta.into(), chunk, echo: Echo::of_round(1) }
 }
 
 const ROLES: [Role; 4] = [Role::Follower, Role::PreCandidate, Role::Candidate, Role::Leader];
@@ -283,7 +271,7 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
             receiver.now = receiver.now.after(Duration::from_millis(1));
             before.now = receiver.now;
             before.core.begin(before.clock());
-            before.settle();
+            before.deliver_all();
             let (previous_index, hint_index, hint_term) = (LAST, Index(2), Term(4));
             let body = match kind {
                 Kind::Appended => Body::Appended { matched: LAST, report },
@@ -360,7 +348,7 @@ fn a_leader_that_stepped_down_believes_no_other_of_its_term() {
     let term = receiver.core.term();
     receiver.now = receiver.now.after(Duration::from_secs(10));
     receiver.core.handle_timeout(receiver.clock());
-    receiver.settle();
+    receiver.deliver_all();
     assert_eq!(receiver.core.role(), Role::Follower);
     receiver.hear(NodeId(3), term, append((LAST, Term(4)), 1));
     assert_eq!(receiver.core.leader(), None);
@@ -376,17 +364,9 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
     configuration.outgoing.remove(&RECEIVER);
     configuration.learners.insert(RECEIVER);
     let payload = Payload::Configuration(configuration.into());
-    let entries: Entries =
-        Entry { index: LAST.next(), term: TERM, stamp: Stamp(0), payload }.into();
-    let (previous_index, previous_term, commit) = (LAST, Term(4), Index(0));
-    let (round, wants_promise) = (1, false);
-    let body = Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries,
-        commit,
-        echo: Echo { round, wants_promise },
-    });
+    let entry = Entry { index: LAST.next(), term: TERM, stamp: Stamp(0), payload };
+    let append = Append::after(LAST, Term(4)).entries(entry);
+    let body = append.echo(Echo::of_round(1)).into();
     receiver.hear(LEADER, TERM, body);
     let before = receiver.state();
     receiver.hear(LEADER, TERM, Body::TimeoutNow);
@@ -399,7 +379,7 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
 fn a_follower_one_configuration_behind_follows_a_new_member() {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     network.join(4);
     change(&mut network, 1, &[add(4)]).unwrap();
     network.pass(Duration::from_secs(1));
@@ -416,7 +396,7 @@ fn a_follower_one_configuration_behind_follows_a_new_member() {
     let deadline = network.core(4).poll_timeout().unwrap();
     network.now = network.now.max(deadline);
     network.with_core(4, |core, now| core.handle_timeout(now));
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(4).role(), Role::Leader);
     network.pass(Duration::from_millis(200));
     assert_eq!(network.core(3).leader(), Some(NodeId(4)));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::network::{Network, entry, report};
 use crate::core::{Event, Role};
 use crate::types::{
-    Append, Body, Echo, Entries, FollowerReport, Index, MemberChange, Message, NodeId, Term,
+    Append, Body, Echo, FollowerReport, Index, MemberChange, Message, NodeId, Term,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -105,7 +105,7 @@ pub(super) fn what_a_disk_that_forgot_acknowledges_does_not_count() {
         "no fence yet"
     );
     network.propose(leader, "y");
-    network.settle();
+    network.deliver_all();
     assert_eq!(
         network.core(forgetful).last_index(),
         network.core(leader).last_index(),
@@ -133,7 +133,7 @@ fn rejected(network: &Network, leader: u64, from: u64, round: u64) -> Message {
 
 fn latest_round(network: &Network) -> u64 {
     let round = |message: &Message| match message.body {
-        Body::AppendEntries(Append { echo: Echo { round, .. }, .. }) => Some(round),
+        Body::AppendEntries(ref append) => Some(append.echo.round),
         _ => None,
     };
     network.wire.iter().filter_map(round).max().expect("a round was begun")
@@ -205,15 +205,9 @@ fn contradiction_after(network: &Network, from: u64, to: u64, previous_index: In
     let previous_term = core.terms().term_at(previous_index).unwrap();
     let stamp = crate::types::Stamp(u64::MAX >> 1);
     let index = previous_index.next().0;
-    let entries: Entries = crate::types::Entry { stamp, ..entry(index, term.0) }.into();
-    let (commit, round, wants_promise) = (Index(0), 1, false);
-    let body = Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries,
-        commit,
-        echo: Echo { round, wants_promise },
-    });
+    let entry = crate::types::Entry { stamp, ..entry(index, term.0) };
+    let append = Append::after(previous_index, previous_term).entries(entry);
+    let body = append.echo(Echo::of_round(1)).into();
     Message { from: NodeId(from), to: NodeId(to), term, body }
 }
 
@@ -235,7 +229,7 @@ fn a_contradiction_of_what_is_committed_stops_the_node() {
     let log_term = Term(log[3]);
     let answer = Body::CommittedConflict { index: Index(4), log_term };
     assert_eq!(network.wire.pop_back().map(|message| message.body), Some(answer.clone()));
-    network.settle();
+    network.deliver_all();
     network.pass(10 * SECOND);
     assert_eq!(
         (network.log_of(follower), network.core(follower).commit()),
@@ -355,7 +349,7 @@ pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
     network.crash(leader);
     forget(&mut network, forgetful);
     network.restart(forgetful);
-    network.with_core(candidate, |core, now| core.peer_forgot(now, NodeId(forgetful)));
+    network.with_core(candidate, |core, now| core.handle_peer_forgot(now, NodeId(forgetful)));
     let said = Event::PeerForgot { node: NodeId(forgetful), matched: None, is_voter: true };
     assert!(
         says(&mut network, candidate, |event| *event == said),
@@ -376,7 +370,7 @@ pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
 }
 
 #[test]
-fn a_late_word_of_forgetting_makes_no_second_mark() {
+fn a_late_forgot_message_makes_no_second_mark() {
     let (mut network, leader, forgetful, _) = led();
     let (last, term) = (network.core(leader).last_index(), network.core(leader).term());
     forget(&mut network, forgetful);
@@ -415,7 +409,7 @@ pub(super) fn an_answer_from_before_the_fence_makes_no_second_one() {
 
 /// The folder is put back once more, to a state before the mark.
 #[test]
-pub(super) fn a_node_that_forgot_its_mark_is_told_again() {
+pub(super) fn a_node_that_forgot_its_mark_is_informed_again() {
     let (mut network, leader, forgetful, other) = led();
     network.crash(other); // Without a majority of the others there is no fence.
     for _ in 0..2 {

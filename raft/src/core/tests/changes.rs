@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::membership::{add, change, promote};
 use super::network::Network;
 use crate::core::{Event, Role};
-use crate::types::{Append, Body, Echo, Entries, Index, MemberChange, Message, NodeId};
+use crate::types::{Append, Body, Echo, MemberChange, Message, NodeId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
@@ -17,14 +17,14 @@ fn remove(node: u64) -> MemberChange {
 fn led_by_one(count: u64) -> Network {
     let mut network = Network::with(count, |config| config.promotion_lag = 2);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.leader(), Some(1));
     network
 }
 
 /// After a change others are a quorum, and one of them may have been silent for a while.
 #[test]
-fn a_change_has_the_leader_look_at_its_quorum_anew() {
+fn a_change_makes_the_leader_check_its_quorum_again() {
     for phase in 0..10 {
         let mut network = led_by_one(3);
         network.pass(Duration::from_millis(1_000 + phase * 50));
@@ -33,7 +33,7 @@ fn a_change_has_the_leader_look_at_its_quorum_anew() {
         let peers = network.core(1).status().peers;
         let heard = peers.iter().find(|peer| peer.id == NodeId(3)).unwrap().heard;
         change(&mut network, 1, &[remove(2)]).unwrap();
-        network.settle();
+        network.deliver_all();
         let end = heard.after(network.core(1).config().election_timeout.max);
         network.pass(end.since(network.now) - MILLI);
         assert!(network.core(1).is_leader());
@@ -53,7 +53,7 @@ fn a_learner_may_lack_as_much_as_the_limit_says() {
     for command in ["a", "b"] {
         network.propose(1, command);
     }
-    network.settle();
+    network.deliver_all();
     assert!(change(&mut network, 1, &[promote(4)]).is_ok(), "it lacks two, and may lack two");
 }
 
@@ -66,7 +66,7 @@ fn a_removal_is_reported_once_and_only_when_committed() {
     let mut network = led_by_one(3);
     network.isolate(3);
     change(&mut network, 1, &[remove(1)]).unwrap();
-    network.settle();
+    network.deliver_all();
     assert_eq!(removals(&mut network), 0, "node 2 alone is no majority of nodes 2 and 3");
     network.heal();
     network.pass(SECOND);
@@ -80,7 +80,7 @@ fn a_leader_stays_in_office_until_its_removal_is_committed() {
     let mut network = led_by_one(3);
     network.isolate(2);
     change(&mut network, 1, &[remove(1)]).unwrap();
-    network.settle();
+    network.deliver_all();
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
     let told = network.wire.len();
     network.wire.retain(|message| message.body != Body::TimeoutNow);
@@ -97,17 +97,17 @@ fn a_removed_leader_leaves_once_its_entries_are_committed() {
     }
     change(&mut network, 1, &[remove(1)]).unwrap();
     let proposed = network.propose(1, "x");
-    network.settle();
+    network.deliver_all();
     for id in [2, 3] {
         network.finish_write(id);
     }
-    network.settle();
-    assert_eq!(network.core(1).transferring(), Some(NodeId(2)));
+    network.deliver_all();
+    assert_eq!(network.core(1).transfer_target(), Some(NodeId(2)));
     network.finish_write(2);
-    network.settle();
+    network.deliver_all();
     assert!(network.core(1).is_leader() && network.core(1).commit() < proposed.last);
     network.finish_write(3);
-    network.settle();
+    network.deliver_all();
     assert!(!network.core(1).is_leader());
     assert_eq!(network.core(1).commit(), proposed.last);
 }
@@ -120,7 +120,7 @@ fn a_target_that_lacks_nothing_takes_over_before_the_commit() {
         network.node(id).is_disk_slow = true;
     }
     let proposed = network.propose(1, "x");
-    network.settle();
+    network.deliver_all();
     assert!(network.core(1).commit() < proposed.last);
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
     assert!(network.wire.iter().any(|message| message.body == Body::TimeoutNow));
@@ -132,13 +132,8 @@ fn entries_with_a_gap_are_ignored() {
     let (term, last) = (network.core(1).term(), network.core(2).last_index());
     let ignored = network.core(2).status().ignored_messages;
     let gap: Vec<_> = [1, 3].map(|step| super::network::entry(last.0 + step, term.0)).into();
-    let body = Body::AppendEntries(Append {
-        previous_index: last,
-        previous_term: term,
-        entries: Entries::from(gap),
-        commit: Index(0),
-        echo: Echo { round: 1, wants_promise: true },
-    });
+    let echo = Echo::of_round(1).with_promise();
+    let body = Append::after(last, term).entries(gap).echo(echo).into();
     network.deliver(Message { from: NodeId(1), to: NodeId(2), term, body });
     assert_eq!(network.core(2).status().ignored_messages, ignored + 1);
     assert_eq!(network.core(2).last_index(), last);

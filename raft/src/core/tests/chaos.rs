@@ -191,7 +191,7 @@ fn body() -> impl Strategy<Value = Body> {
                 payload: Payload::Noop,
                 ..entry(index, term)
             })
-            .collect()
+            .collect::<Vec<_>>()
     });
     prop_oneof![
         (index(), term())
@@ -204,13 +204,11 @@ fn body() -> impl Strategy<Value = Body> {
         Just(Body::TimeoutNow),
         any::<bool>().prop_map(|granted| Body::Vote { granted }),
         (index(), term(), entries, index(), number()).prop_map(
-            |(previous_index, previous_term, entries, commit, round)| Body::AppendEntries(Append {
-                previous_index,
-                previous_term,
-                entries,
-                commit,
-                echo: Echo { round, wants_promise: round % 2 == 0 }
-            })
+            |(previous_index, previous_term, entries, commit, round)| {
+                let append = Append::after(previous_index, previous_term).entries(entries);
+                let echo = Echo { wants_promise: round % 2 == 0, ..Echo::of_round(round) };
+                append.commit(commit).echo(echo).into()
+            }
         ),
         (index(), any_report()).prop_map(|(matched, report)| Body::Appended { matched, report }),
         (index(), term(), number(), number(), number(), 0usize..4).prop_map(
@@ -260,7 +258,7 @@ proptest! {
         let mut network = Network::new(3);
         if leads {
             network.campaign(1);
-            network.settle();
+            network.deliver_all();
             network.propose(1, "x");
         }
         for (from, to, term, body, milliseconds) in messages {

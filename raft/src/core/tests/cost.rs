@@ -13,7 +13,7 @@ fn only_message(core: &mut Core) -> Message {
 
 #[test]
 fn a_heartbeat_sent_received_and_answered_allocates_nothing() {
-    let mut network = Network::with(3, |config| config.lease = Some(Lease { drift_ppm: 1_000 }));
+    let mut network = Network::with(3, |config| config.lease = Some(Lease::with_drift_ppm(1_000)));
     let leader = network.elect();
     network.pass(Duration::from_secs(1));
     let mut followers: Vec<u64> = (1..=3).filter(|&id| id != leader).collect();

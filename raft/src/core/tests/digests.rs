@@ -19,7 +19,7 @@ fn founding(count: u64) -> Configuration {
 
 /// A cluster with a leader, and an entry that all have applied.
 fn led(count: u64) -> (Network, u64, Index) {
-    let mut network = Network::founded_with(&founding(count));
+    let mut network = Network::bootstrapped_with(&founding(count));
     let leader = network.elect();
     network.propose(leader, "x");
     network.pass(HEARTBEATS);
@@ -31,7 +31,7 @@ fn led(count: u64) -> (Network, u64, Index) {
 fn takes(network: &mut Network, node: u64, index: Index, version: u32, value: u64) {
     let digest = Digest { index, version, value };
     network.with_core(node, |core, now| core.note_digest(now, digest));
-    network.settle();
+    network.deliver_all();
 }
 
 fn divergence(network: &Network, node: u64) -> Option<Divergence> {
@@ -203,7 +203,7 @@ fn a_learner_is_judged_and_does_not_judge() {
     let mut founding = founding(3);
     founding.voters.remove(&NodeId(3));
     founding.learners.insert(NodeId(3));
-    let mut network = Network::founded_with(&founding);
+    let mut network = Network::bootstrapped_with(&founding);
     let leader = network.elect();
     network.propose(leader, "x");
     network.pass(HEARTBEATS);
@@ -223,8 +223,8 @@ fn with_a_wrong_follower() -> (Network, u64, u64) {
         takes(&mut network, node, index, 1, if node == odd { 9 } else { 7 });
     }
     network.with_core(odd, |core, now| {
-        core.set_may_lead(now, false);
-        core.await_state(now);
+        core.forbid_leading(now);
+        core.request_state(now);
     });
     (network, leader, odd)
 }
@@ -265,7 +265,7 @@ fn what_follows_the_snapshot_is_applied_again() {
     network.isolate((leader + 1) % 3 + 1);
     for _ in 0..5 {
         network.propose(leader, "y");
-        network.settle();
+        network.deliver_all();
     }
     assert_eq!(network.core(leader).commit(), network.core(leader).last_index());
     network.pass(HEARTBEATS);
@@ -306,14 +306,10 @@ fn a_state_that_is_too_old_is_not_taken() {
     };
     let older = meta(network.core(odd).applied().previous());
     let chunk = Chunk { offset: 0, total_bytes: 1, data: Bytes::from_static(b"x") };
-    let body = Body::InstallSnapshot {
-        meta: older.into(),
-        chunk,
-        echo: Echo { round: 99, wants_promise: false },
-    };
+    let body = Body::InstallSnapshot { meta: older.into(), chunk, echo: Echo::of_round(99) };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(odd), term, body });
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.node(odd).installed, 0);
     assert!(!has_got_its_state(&network, odd));
 }

@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use super::network::{Network, reduced};
-use crate::core::{ElectionTimeout, Event, Role};
-use crate::types::{
-    Append, Body, Echo, Entries, FollowerReport, Index, Message, NodeId, Term, Time,
-};
+use crate::core::{BootstrapPhase, ElectionTimeout, Event, Role};
+use crate::types::{Append, Body, Echo, FollowerReport, Index, Message, NodeId, Term, Time};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -16,7 +14,7 @@ fn clusters_of_one_three_and_five_elect_and_commit() {
         let mut network = Network::new(count);
         let leader = network.elect();
         let proposed = network.propose(leader, "x");
-        network.settle();
+        network.deliver_all();
         for id in 1..=count {
             assert_eq!(
                 network.core(id).commit(),
@@ -57,7 +55,7 @@ fn duelling_candidates_agree_on_one_in_the_end() {
 }
 
 #[test]
-pub(super) fn a_leader_without_its_majority_steps_down_and_the_rest_elects_another() {
+pub(super) fn a_leader_cut_off_from_its_majority_is_replaced() {
     let mut network = Network::new(5);
     let old = network.elect();
     let term = network.core(old).term();
@@ -108,7 +106,7 @@ fn a_request_for_votes_does_not_depose_a_leader_that_is_heard() {
 }
 
 #[test]
-pub(super) fn a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes() {
+pub(super) fn rejected_pre_votes_raise_the_term_of_a_longer_log() {
     // Node 1 must win: only its log has the entry. But node 2 is in a far later term.
     let mut network = Network::with_logs(&[vec![1, 1], vec![1], vec![]], |_| {});
     network.crash(3);
@@ -124,11 +122,11 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     let mut network = Network::new(3);
     network.campaign(1);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
-    network.settle(); // pre-votes; then the candidacy waits for node 1's disk
+    network.deliver_all(); // pre-votes; then the candidacy waits for node 1's disk
     assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Candidate, Term(1)));
     network.finish_write(1);
     // The requests arrive and put 2 and 3 into term 1, but their votes are not on disk.
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(2).term(), Term(1));
     for body in
         [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }]
@@ -137,7 +135,7 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     }
     assert_eq!(network.core(1).role(), Role::Candidate);
     network.finish_write(3);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(1).role(), Role::Leader, "a true vote elects");
 }
 
@@ -146,7 +144,7 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
     let mut network = Network::new(3);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(1).role(), Role::Candidate);
     assert_eq!(
         (network.core(2).term(), network.core(3).term()),
@@ -154,7 +152,7 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
         "nobody was asked"
     );
     network.finish_write(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
     // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its
     // vote.
@@ -164,7 +162,7 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
 }
 
 #[test]
-fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
+fn an_earlier_write_does_not_make_the_own_vote_durable() {
     let mut network = Network::new(1);
     network.pass(Duration::ZERO);
     network.node(1).is_disk_slow = true;
@@ -189,7 +187,7 @@ fn an_earlier_write_that_is_done_does_not_make_our_own_vote_durable() {
 }
 
 #[test]
-fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
+fn votes_and_appends_of_unknown_nodes_are_answered() {
     let mut network = Network::new(3);
     network.now = network.now.after(SECOND);
     let stranger = |body| Message { from: NodeId(77), to: NodeId(1), term: Term(4), body };
@@ -203,14 +201,8 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
     }));
     network.finish_write(1);
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: true });
-    let (previous_index, previous_term) = (Index(0), Term(0));
-    network.deliver(stranger(Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries: Entries::new(),
-        commit: Index(0),
-        echo: Echo { round: 1, wants_promise: true },
-    })));
+    let append = Append::default().echo(Echo::of_round(1).with_promise());
+    network.deliver(stranger(append.into()));
     let report = FollowerReport { round: 1, ..FollowerReport::default() };
     assert_eq!(
         reduced(network.wire.pop_back().unwrap().body),
@@ -220,12 +212,12 @@ fn votes_and_appends_are_answered_whatever_our_own_configuration_says() {
 }
 
 #[test]
-pub(super) fn a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign() {
+pub(super) fn a_leader_with_a_stuck_disk_steps_down_and_stays_down() {
     let mut network = Network::new(3);
     let stuck = network.elect();
     network.node(stuck).is_disk_slow = true;
     let (term, proposed) = (network.core(stuck).term(), network.propose(stuck, "x"));
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(stuck).commit(), proposed.last, "the others' disks are a majority");
     network.pass(6 * SECOND);
     assert!(network.node(stuck).events.contains(&Event::StalledWrite { term }));
@@ -259,10 +251,10 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
 /// Node 1 is away and has founded the cluster with node 2, whose disk was wiped since: it waits.
 /// Node 3 had met both before, and has not heard of it.
 #[test]
-fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
+fn a_node_that_awaits_bootstrap_takes_no_part_in_term_1() {
     let mut network = Network::new(3);
     network.isolate(1);
-    network.with_core(2, |core, _| core.wait_for_bootstrap(true));
+    network.with_core(2, |core, _| core.set_bootstrap(BootstrapPhase::Pending));
     network.pass(Duration::from_secs(5));
     assert!(
         network.leader().is_none() && [2, 3].iter().all(|&id| network.core(id).term() == Term(0))
@@ -271,19 +263,19 @@ fn a_founder_that_waits_neither_campaigns_nor_votes_in_the_first_term_of_all() {
     network.deliver(Message { from: NodeId(3), to: NodeId(2), term: Term(1), body });
     assert_eq!(network.wire.pop_back().unwrap().body, Body::Vote { granted: false });
     assert_eq!(network.core(2).term(), Term(0), "or it would seem to belong to a cluster");
-    network.with_core(2, |core, _| core.wait_for_bootstrap(false));
+    network.with_core(2, |core, _| core.set_bootstrap(BootstrapPhase::Complete));
     network.pass(Duration::from_secs(5));
     assert!(network.leader().is_some(), "all have met after all");
 }
 
 #[test]
-fn a_founder_that_waits_votes_for_whoever_knows_a_term_and_is_like_any_other_then() {
+fn a_node_that_awaits_bootstrap_votes_in_later_terms() {
     let mut network = Network::with_logs(&[vec![1], vec![], vec![]], |_| {});
     for id in [2, 3] {
-        network.with_core(id, |core, _| core.wait_for_bootstrap(true));
+        network.with_core(id, |core, _| core.set_bootstrap(BootstrapPhase::Pending));
     }
     assert_eq!(network.elect(), 1);
-    network.settle();
+    network.deliver_all();
     network.isolate(1);
     network.pass(Duration::from_secs(5));
     assert!([2, 3].iter().any(|&id| network.core(id).is_leader()));
@@ -291,7 +283,7 @@ fn a_founder_that_waits_votes_for_whoever_knows_a_term_and_is_like_any_other_the
 
 /// Else it would have to lose its majority first, and hold its clients up until then.
 #[test]
-fn a_leader_of_the_past_learns_of_it_by_a_heartbeat() {
+fn a_deposed_leader_steps_down_on_a_heartbeat() {
     let mut network = Network::new(3);
     let old = network.elect();
     network.isolate(old);
@@ -312,7 +304,7 @@ fn a_leader_of_the_past_learns_of_it_by_a_heartbeat() {
     assert_eq!(heartbeat.term, old_term);
     network.wire.clear();
     network.deliver(heartbeat);
-    network.settle();
+    network.deliver_all();
     assert_eq!((network.core(old).role(), network.core(old).term()), (Role::Follower, term));
 }
 
@@ -377,7 +369,7 @@ fn a_node_that_asks_for_votes_knows_no_leader() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let away = leader % 3 + 1;
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(away).leader(), Some(NodeId(leader)));
     network.isolate(away);
     network.campaign(away);

@@ -7,8 +7,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
-    admission, again, amnesia, backlog, digests, elections, fitness, installs, lease, loading,
-    log_time, membership, reads, replication, snapshots, stalls, terms, transfer,
+    admission, amnesia, backlog, digests, elections, fitness, installs, lease, loading, log_time,
+    membership, reads, replication, snapshot_replacement, snapshots, stalls, terms, transfer,
 };
 use crate::core::Mutant;
 use crate::replica::sessions::tests as table;
@@ -42,22 +42,19 @@ const RULES: &[(Mutant, fn())] = &[
         Mutant::RestoredDigestUnchecked,
         replica_divergence::a_restored_state_must_have_its_snapshots_digest,
     ),
-    (Mutant::DamagedSnapshotKept, again::a_node_whose_snapshot_is_damaged_is_sent_another),
+    (
+        Mutant::DamagedSnapshotKept,
+        snapshot_replacement::a_node_whose_snapshot_is_damaged_is_sent_another,
+    ),
     (Mutant::CommitOldTerm, replication::figure_8_only_an_entry_of_the_leaders_own_term_commits),
     (Mutant::SeenVoteIsGranted, elections::a_term_seen_is_not_a_vote_granted),
     (Mutant::VoteBeforeDurable, elections::candidacies_and_votes_wait_for_the_disk),
     (
         Mutant::PreVoteRejectionWithoutTerm,
-        elections::a_longer_log_with_a_lower_term_catches_up_through_rejected_pre_votes,
+        elections::rejected_pre_votes_raise_the_term_of_a_longer_log,
     ),
-    (
-        Mutant::AckBeforeDurable,
-        replication::an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk,
-    ),
-    (
-        Mutant::CommitBeyondVerified,
-        replication::a_commit_index_reaches_no_further_than_what_this_leader_has_verified,
-    ),
+    (Mutant::AckBeforeDurable, replication::only_verified_durable_entries_are_acknowledged),
+    (Mutant::CommitBeyondVerified, replication::a_follower_commits_no_further_than_it_has_verified),
     (Mutant::StaleReadRound, reads::a_late_answer_to_an_earlier_round_does_not_count),
     (Mutant::ReadBeforeTermCommit, reads::reads_wait_for_the_first_entry_of_the_leaders_term),
     (Mutant::LeaseFromAcknowledgementTime, lease::a_lease_runs_from_when_its_round_was_sent),
@@ -70,10 +67,7 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::NonVoterSitsOutStall, stalls::a_leader_without_a_vote_is_not_exempt_from_stalls),
     (Mutant::PromiseUnasked, lease::a_promise_is_made_only_to_a_leader_that_wants_it),
     (Mutant::VoteBeforeReachable, lease::a_restarted_voter_can_be_reached_before_it_votes),
-    (
-        Mutant::RestartForgetsPromise,
-        lease::a_restarted_voter_keeps_still_for_as_long_as_it_promised_before,
-    ),
+    (Mutant::RestartForgetsPromise, lease::a_restarted_voter_waits_as_long_as_it_promised_before),
     (Mutant::PromiseBeforeDurable, lease::a_longer_promise_is_made_once_its_length_is_durable),
     (Mutant::LeaseAfterTransfer, lease::there_is_no_lease_once_another_was_asked_to_campaign),
     (Mutant::LeaseSurvivesStepDown, lease::a_lease_ends_with_the_office),
@@ -82,10 +76,7 @@ const RULES: &[(Mutant, fn())] = &[
         lease::a_lease_ends_with_the_configuration_whose_quorum_made_it,
     ),
     (Mutant::LeaseOfNoVoter, lease::a_leader_that_is_no_voter_has_no_lease),
-    (
-        Mutant::VoteRightAfterRestart,
-        lease::a_restarted_voter_keeps_still_for_as_long_as_it_may_have_promised,
-    ),
+    (Mutant::VoteRightAfterRestart, lease::a_restarted_voter_waits_as_long_as_it_may_have_promised),
     (Mutant::PromiseForgottenWithTerm, lease::a_promise_outlives_the_term_in_which_it_was_made),
     (Mutant::RetryAppliesTwice, sessions::a_retry_after_a_fail_over_gets_the_first_answer),
     (Mutant::RetryAppliesTwice, table::a_repeated_command_gets_the_first_answer),
@@ -93,14 +84,8 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::SessionsNeverExpire, table::a_session_ends_by_the_stamps_of_applied_entries),
     (Mutant::ExpiryByLocalClock, sessions::a_session_ends_at_the_same_entry_on_every_node),
     (Mutant::SessionNotInSnapshot, sessions::sessions_survive_a_snapshot),
-    (
-        Mutant::NoStepDownOnStall,
-        elections::a_leader_whose_disk_is_stuck_steps_aside_and_does_not_campaign,
-    ),
-    (
-        Mutant::NoStepDownWithoutQuorum,
-        elections::a_leader_without_its_majority_steps_down_and_the_rest_elects_another,
-    ),
+    (Mutant::NoStepDownOnStall, elections::a_leader_with_a_stuck_disk_steps_down_and_stays_down),
+    (Mutant::NoStepDownWithoutQuorum, elections::a_leader_cut_off_from_its_majority_is_replaced),
     (Mutant::ResendNeverProbes, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
     (Mutant::WindowIgnored, replication::windows_bound_what_is_in_flight_and_the_rest_follows),
     (
@@ -116,10 +101,7 @@ const RULES: &[(Mutant, fn())] = &[
         Mutant::InstallBelowCommit,
         snapshots::a_snapshot_of_what_is_committed_already_is_never_installed,
     ),
-    (
-        Mutant::KeepSuffixAtInstall,
-        snapshots::a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed,
-    ),
+    (Mutant::KeepSuffixAtInstall, snapshots::an_installed_snapshot_discards_a_conflicting_suffix),
     (Mutant::EntriesDuringInstall, installs::entries_are_left_out_while_a_snapshot_is_installed),
     (
         Mutant::WriteOutlivesInstall,
@@ -130,13 +112,10 @@ const RULES: &[(Mutant, fn())] = &[
     (Mutant::OvertakenIsRefused, replica_installs::commands_replaced_by_a_snapshot_are_unknown),
     (Mutant::FetchedTermIgnored, replication::entries_of_other_terms_than_the_logs_are_not_fetched),
     (Mutant::EarlierPromiseOverwritten, lease::an_earlier_promise_outlives_two_restarts),
-    (
-        Mutant::AckBeforeInstalled,
-        snapshots::while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for,
-    ),
+    (Mutant::AckBeforeInstalled, snapshots::a_node_that_installs_a_snapshot_takes_no_part),
     (
         Mutant::CompactedIsSkipped,
-        snapshots::a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows,
+        snapshots::a_follower_behind_the_log_is_sent_a_snapshot_then_entries,
     ),
     (Mutant::ChangeBeforeOwnTermCommit, membership::the_schedule_of_the_bug_of_2015_is_refused),
     (Mutant::ChangeWhilePending, membership::one_change_at_a_time),
@@ -158,12 +137,9 @@ const RULES: &[(Mutant, fn())] = &[
     ),
     (
         Mutant::RemovedLeaderCounts,
-        membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed,
+        membership::a_removed_leader_does_not_count_itself_and_steps_down,
     ),
-    (
-        Mutant::RemovedLeaderStays,
-        membership::a_removed_leader_does_not_count_itself_and_leaves_when_that_is_committed,
-    ),
+    (Mutant::RemovedLeaderStays, membership::a_removed_leader_does_not_count_itself_and_steps_down),
     (Mutant::RemovalSilencesAtOnce, membership::a_removal_that_may_be_lost_silences_nobody),
     (Mutant::ChangeToTheSilent, membership::a_change_leaves_a_quorum_that_answers),
     (Mutant::PromiseBeforeDurable, lease::a_promise_is_of_a_term_that_is_durable),

@@ -8,15 +8,15 @@ use crate::core::Role;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Three nodes of which 1, unfit to lead, alone holds an entry; 3 is down.
-fn held_by_the_unfit() -> Network {
+fn entry_only_on_a_failed_node() -> Network {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     network.crash(3);
     network.isolate(2);
     let proposed = network.propose(1, "x");
-    network.settle();
-    network.with_core(1, |core, now| core.set_may_lead(now, false));
+    network.deliver_all();
+    network.with_core(1, |core, now| core.forbid_leading(now));
     network.pass(SECOND);
     assert_eq!((network.leader(), network.core(1).durable()), (None, proposed.last));
     assert!(network.core(2).last_index() < proposed.last);
@@ -27,7 +27,7 @@ fn held_by_the_unfit() -> Network {
 /// majority is up, without a leader for as long as node 3 was away.
 #[test]
 pub(super) fn a_failed_node_that_alone_holds_an_entry_gives_it_away() {
-    let mut network = held_by_the_unfit();
+    let mut network = entry_only_on_a_failed_node();
     network.heal();
     for _ in 0..1000 {
         if network.core(1).campaigns_to_hand_over() {
@@ -46,17 +46,17 @@ pub(super) fn a_failed_node_that_alone_holds_an_entry_gives_it_away() {
     network.pass(SECOND * 3);
     assert_eq!((network.leader(), network.core(2).term()), (Some(2), term));
     let proposed = network.propose(2, "y");
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(1).commit(), proposed.last);
 }
 
 #[test]
-fn a_failed_node_that_nobody_asks_keeps_still() {
-    let mut network = held_by_the_unfit();
+fn a_failed_node_without_a_refused_candidate_does_not_campaign() {
+    let mut network = entry_only_on_a_failed_node();
     network.pass(SECOND * 3);
     assert_eq!(network.core(1).role(), Role::Follower);
     // One that is fit again campaigns as ever.
-    network.with_core(1, |core, now| core.set_may_lead(now, true));
+    network.with_core(1, |core, now| core.allow_leading(now));
     network.pass(SECOND * 3);
     assert_eq!(network.core(1).role(), Role::PreCandidate);
 }

@@ -35,15 +35,8 @@ fn append(
     previous: (Index, Term),
     entries: Entries,
 ) -> Message {
-    let (previous_index, previous_term) = previous;
-    let commit = network.core(leader).commit();
-    let body = Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries,
-        commit,
-        echo: Echo { round: 1, wants_promise: false },
-    });
+    let append = Append::after(previous.0, previous.1).entries(entries);
+    let body = append.commit(network.core(leader).commit()).echo(Echo::of_round(1)).into();
     Message { from: NodeId(leader), to: NodeId(to), term: network.core(leader).term(), body }
 }
 
@@ -56,11 +49,7 @@ fn piece(network: &Network, leader: u64, to: u64, index: u64, offset: usize) -> 
     let bytes = file(Index(index));
     let data = Bytes::copy_from_slice(&bytes[offset..offset + 64]);
     let chunk = Chunk { offset: offset as u64, total_bytes: bytes.len() as u64, data };
-    let body = Body::InstallSnapshot {
-        meta: meta.into(),
-        chunk,
-        echo: Echo { round: 1, wants_promise: false },
-    };
+    let body = Body::InstallSnapshot { meta: meta.into(), chunk, echo: Echo::of_round(1) };
     Message { from: NodeId(leader), to: NodeId(to), term, body }
 }
 
@@ -249,7 +238,7 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     network.release(leader);
     let first = deliver_until(&mut network, is_piece);
     network.deliver(first);
-    network.settle();
+    network.deliver_all();
     let Some(&Action::ReadChunk(ReadChunk { offset, index, .. })) =
         network.node(leader).held.front()
     else {

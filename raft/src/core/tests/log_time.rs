@@ -36,7 +36,7 @@ impl Written {
         let mut network = Network::with(count, tune);
         network.wall_began = 1_700_000_000_000;
         network.campaign(1);
-        network.settle();
+        network.deliver_all();
         Written { network, samples: Vec::new() }
     }
 
@@ -50,7 +50,7 @@ impl Written {
         let index = self.network.propose(leader, "x").last;
         let stamp = self.network.core(leader).entry(index).expect("it is new").stamp;
         self.samples.push((now.0 as i64, stamp.0 as i64));
-        self.network.settle();
+        self.network.deliver_all();
     }
 
     /// One is written every tenth of a second.
@@ -71,7 +71,7 @@ impl Written {
             .network
             .with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(to))));
         moved.unwrap();
-        self.network.settle();
+        self.network.deliver_all();
         assert_eq!(self.leader(), to);
     }
 
@@ -224,7 +224,7 @@ fn a_leader_that_falls_at_once_leaves_the_gap_open() {
 /// All were off for ten hours. The leader hears a clock that is a day behind, and not the right
 /// one.
 #[test]
-fn a_wrong_clock_that_is_heard_first_does_no_lasting_harm() {
+fn a_wrong_clock_that_is_heard_first_has_no_lasting_effect() {
     let mut written = Written::new(3);
     written.run(2 * SECOND);
     (1..=3).for_each(|id| written.network.crash(id));
@@ -233,7 +233,7 @@ fn a_wrong_clock_that_is_heard_first_does_no_lasting_harm() {
     written.network.wall_errors.insert(2, -DAY);
     written.network.pass(SECOND / 10);
     written.network.campaign(1);
-    written.network.settle();
+    written.network.deliver_all();
     assert_eq!(written.leader(), 1);
     assert!(!written.network.core(1).awaits_clocks(), "all have answered");
 
@@ -244,7 +244,7 @@ fn a_wrong_clock_that_is_heard_first_does_no_lasting_harm() {
     written.network.cut.insert((NodeId(3), NodeId(1)));
     written.network.pass(SECOND / 10);
     written.network.campaign(1);
-    written.network.settle();
+    written.network.deliver_all();
     assert!(written.network.core(1).is_leader() && written.network.core(1).awaits_clocks());
     written.network.pass(SECOND);
     assert!(!written.network.core(1).awaits_clocks(), "it ends");
@@ -278,7 +278,7 @@ fn a_truncation_takes_back_what_was_known_of_the_time() {
 
 /// It has appended the last entry just now, and that was made long ago.
 #[test]
-fn who_has_caught_up_late_does_not_take_old_for_new() {
+fn a_node_that_caught_up_late_keeps_the_gap_open() {
     for by_snapshot in [false, true] {
         let mut written = Written::with(3, snapshots::small);
         written.run(2 * SECOND);

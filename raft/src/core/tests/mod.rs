@@ -1,7 +1,6 @@
 //! Scenarios on a tiny network: [`network`] is the machinery, each other file a concern.
 
 mod admission;
-mod again;
 mod amnesia;
 mod backlog;
 mod changes;
@@ -15,7 +14,7 @@ mod faults;
 mod fetches;
 mod fitness;
 mod installs;
-mod kept;
+mod late_messages;
 mod lease;
 mod loading;
 mod log_time;
@@ -25,6 +24,7 @@ mod priority;
 mod reads;
 mod replication;
 mod rounds;
+mod snapshot_replacement;
 mod snapshots;
 mod stalls;
 mod terms;

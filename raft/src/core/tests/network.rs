@@ -143,7 +143,7 @@ impl Network {
     }
 
     /// A new cluster with these members, which needs no number of nodes but theirs.
-    pub(super) fn founded_with(founding: &Configuration) -> Network {
+    pub(super) fn bootstrapped_with(founding: &Configuration) -> Network {
         let mut network = Network::with_logs(&[], |_| {});
         for &id in founding.members.keys() {
             network.create(id, Disk::default(), founding.clone());
@@ -407,7 +407,7 @@ impl Network {
     }
 
     /// Delivers messages, in order, and finishes writes until there are none.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn deliver_all(&mut self) {
         for _ in 0..1_000_000 {
             if let Some(message) = self.wire.pop_front() {
                 self.deliver(message);
@@ -421,7 +421,7 @@ impl Network {
     /// Lets time pass, from one deadline to the next, everything settled in between.
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now.after(duration);
-        self.settle();
+        self.deliver_all();
         loop {
             let up = self.nodes.values().filter(|node| !node.is_down);
             let next =
@@ -434,7 +434,7 @@ impl Network {
                 after.is_none_or(|after| after > self.now),
                 "node {id} would spin at {after:?}"
             );
-            self.settle();
+            self.deliver_all();
         }
         self.now = end;
     }

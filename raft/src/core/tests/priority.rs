@@ -16,9 +16,9 @@ const KEPT: Duration = Duration::from_millis(500);
 fn led_by_one(preferred: u64) -> Network {
     let mut configuration = voters(3);
     configuration.members.get_mut(&NodeId(preferred)).unwrap().priority = 9;
-    let mut network = Network::founded_with(&configuration);
+    let mut network = Network::bootstrapped_with(&configuration);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -34,7 +34,7 @@ fn prefer(network: &mut Network, node: u64) {
 fn has_tried(network: &Network, id: u64) -> bool {
     let failed = |event: &Event| matches!(event, Event::TransferFailed { .. });
     let core = network.core(id);
-    let is_calm = core.is_leader() && core.transferring().is_none();
+    let is_calm = core.is_leader() && core.transfer_target().is_none();
     !is_calm || network.nodes[&NodeId(id)].events.iter().any(failed)
 }
 
@@ -62,13 +62,13 @@ fn a_priority_takes_no_office_from_a_transfer_under_way() {
     network.isolate(3);
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
     for _ in 0..40 {
-        assert_eq!(network.core(1).transferring(), Some(NodeId(3)));
+        assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)));
         network.pass(10 * MILLI);
     }
 }
 
 #[test]
-fn a_leader_without_a_commit_of_its_term_does_not_yield() {
+fn a_leader_without_a_commit_of_its_term_does_not_hand_over() {
     let mut network = led_by_one(2);
     network.crash(1);
     network.restart(1);
@@ -77,12 +77,12 @@ fn a_leader_without_a_commit_of_its_term_does_not_yield() {
         network.node(id).is_disk_slow = true;
     }
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     while !network.core(1).is_leader() {
         for id in [2, 3] {
             while network.finish_write(id) {}
         }
-        network.settle();
+        network.deliver_all();
     }
     let first = network.core(1).last_index();
     pass_in_office(&mut network, 2 * SECOND);
@@ -95,7 +95,7 @@ fn a_leader_without_a_commit_of_its_term_does_not_yield() {
 }
 
 #[test]
-fn a_priority_that_is_not_committed_is_not_yielded_to() {
+fn a_priority_that_is_not_committed_has_no_effect() {
     let mut network = led_by_one(1);
     network.pass(SECOND);
     for id in [2, 3] {
@@ -109,11 +109,11 @@ fn a_priority_that_is_not_committed_is_not_yielded_to() {
         feature_level: None,
     };
     change(&mut network, 1, &[demote]).unwrap();
-    network.settle();
+    network.deliver_all();
     for id in [2, 3] {
         network.finish_write(id);
     }
-    network.settle();
+    network.deliver_all();
     prefer(&mut network, 2);
     pass_in_office(&mut network, 2 * SECOND);
     let pending = network.core(1).configuration_index();
@@ -125,7 +125,7 @@ fn a_priority_that_is_not_committed_is_not_yielded_to() {
 }
 
 #[test]
-fn a_silent_voter_is_not_yielded_to() {
+fn a_silent_voter_gets_no_leadership() {
     let mut network = led_by_one(3);
     network.pass(KEPT / 4);
     network.isolate(3);
@@ -135,11 +135,11 @@ fn a_silent_voter_is_not_yielded_to() {
 }
 
 #[test]
-fn a_voter_that_lags_is_not_yielded_to() {
+fn a_voter_that_lags_gets_no_leadership() {
     let mut network = led_by_one(2);
     network.node(2).is_disk_slow = true;
     network.propose(1, "x");
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(1).commit(), network.core(1).last_index());
     pass_in_office(&mut network, 3 * SECOND);
     network.node(2).is_disk_slow = false;
@@ -157,15 +157,15 @@ fn forget(network: &mut Network, id: u64) {
 }
 
 #[test]
-fn a_voter_that_forgot_is_not_yielded_to() {
+fn a_voter_that_forgot_gets_no_leadership() {
     let mut configuration = voters(5);
     configuration.members.get_mut(&NodeId(5)).unwrap().priority = 9;
-    let mut network = Network::founded_with(&configuration);
+    let mut network = Network::bootstrapped_with(&configuration);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     for command in ["a", "b", "c", "d"] {
         network.propose(1, command);
-        network.settle();
+        network.deliver_all();
     }
     // A second one that forgets stays a voter while the first is on its way back.
     forget(&mut network, 4);
@@ -181,7 +181,7 @@ fn a_voter_that_forgot_is_not_yielded_to() {
 /// The next heartbeat of the leader, and all that follows.
 fn heartbeat(network: &mut Network) {
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
 }
 
 #[test]
@@ -189,10 +189,10 @@ fn an_unfit_leader_waits_for_one_transfer_at_a_time() {
     let mut network = led_by_one(1);
     network.node(2).is_disk_slow = true;
     network.propose(1, "x");
-    network.settle();
-    network.with_core(1, |core, now| core.set_may_lead(now, false));
+    network.deliver_all();
+    network.with_core(1, |core, now| core.forbid_leading(now));
     for _ in 0..5 {
-        assert_eq!(network.core(1).transferring(), Some(NodeId(2)));
+        assert_eq!(network.core(1).transfer_target(), Some(NodeId(2)));
         heartbeat(&mut network);
     }
 }
@@ -202,23 +202,23 @@ fn an_unfit_leader_passes_over_a_silent_voter() {
     let mut network = Network::new(3);
     network.isolate(2);
     network.campaign(1);
-    network.settle();
-    network.with_core(1, |core, now| core.set_may_lead(now, false));
-    assert_eq!(network.core(1).transferring(), Some(NodeId(3)), "node 2 has never answered");
+    network.deliver_all();
+    network.with_core(1, |core, now| core.forbid_leading(now));
+    assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)), "node 2 has never answered");
     let mut network = led_by_one(1);
     network.isolate(2);
     network.pass(SECOND);
-    network.with_core(1, |core, now| core.set_may_lead(now, false));
-    assert_eq!(network.core(1).transferring(), Some(NodeId(3)), "node 2 answers no more");
+    network.with_core(1, |core, now| core.forbid_leading(now));
+    assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)), "node 2 answers no more");
 }
 
 #[test]
-fn a_candidate_that_turns_unfit_gives_up() {
+fn a_candidate_that_may_not_lead_gives_up() {
     let mut network = Network::new(3);
     network.isolate(1);
     network.campaign(1);
     assert_eq!(network.core(1).role(), Role::PreCandidate);
-    network.with_core(1, |core, now| core.set_may_lead(now, false));
+    network.with_core(1, |core, now| core.forbid_leading(now));
     assert_eq!(network.core(1).role(), Role::Follower);
     assert!(!network.core(1).campaigns_to_hand_over());
 }
@@ -227,7 +227,7 @@ fn a_candidate_that_turns_unfit_gives_up() {
 fn a_target_reads_its_last_entry_before_it_campaigns() {
     let mut network = led_by_one(1);
     network.propose(1, "x");
-    network.settle();
+    network.deliver_all();
     network.crash(3);
     network.tune = |config| config.tail_bytes = 1;
     network.node(3).holds = |action| matches!(action, crate::core::Action::Fetch(_));
@@ -235,7 +235,7 @@ fn a_target_reads_its_last_entry_before_it_campaigns() {
     network.pass(SECOND / 2); // It waits for what it had promised.
     let term = network.core(3).term();
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
-    network.settle();
+    network.deliver_all();
     assert_eq!((network.core(3).term(), network.core(3).role()), (term, Role::Follower));
     network.node(3).holds = |_| false;
     while !network.node(3).held.is_empty() {

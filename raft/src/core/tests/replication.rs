@@ -40,7 +40,7 @@ pub(super) fn figure_7_every_log_becomes_the_leaders() {
         network.restart(id);
     });
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Leader, Term(8)));
     network.pass(Duration::from_millis(100));
     for id in 1..=7 {
@@ -78,15 +78,8 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     }
     // Its no-op at index 3 never arrives anywhere; entry 2 does, on S3, by a message of its own.
     network.wire.clear();
-    let entries = Entry { index: Index(2), ..super::network::entry(2, 2) }.into();
-    let (previous_index, previous_term) = (Index(1), Term(1));
-    let body = Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries,
-        commit: Index(0),
-        echo: Echo { round: 1, wants_promise: true },
-    });
+    let append = Append::after(Index(1), Term(1)).entries(super::network::entry(2, 2));
+    let body = append.echo(Echo::of_round(1).with_promise()).into();
     network.deliver(Message { from: NodeId(1), to: NodeId(3), term: Term(4), body });
     network.finish_write(3);
     for from in [2, 3] {
@@ -100,10 +93,10 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.restart(5);
     network.now = network.now.after(SECOND);
     network.campaign(5);
-    network.settle();
+    network.deliver_all();
     network.now = network.now.after(SECOND);
     network.campaign(5);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(5).role(), Role::Leader);
     network.restart(1);
     network.pass(SECOND);
@@ -116,7 +109,7 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
     let follower = [vec![1; 10], vec![2; 200], vec![3; 200]].concat();
     let mut network = Network::with_logs(&[leader.clone(), follower, leader], |_| {});
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     let rejections = |network: &Network| {
         network.wire.iter().filter(|m| matches!(m.body, Body::Rejected { .. })).count()
     };
@@ -126,18 +119,12 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
 }
 
 #[test]
-pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verified() {
+pub(super) fn a_follower_commits_no_further_than_it_has_verified() {
     // The follower has entries 2 and 3 of an old leader. A heartbeat that verifies index 1 says
     // that 3 is committed.
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1, 2, 2], vec![1, 2, 2]], |_| {});
-    let (previous_index, previous_term, commit) = (Index(1), Term(1), Index(3));
-    let body = Body::AppendEntries(Append {
-        previous_index,
-        previous_term,
-        entries: Entries::new(),
-        commit,
-        echo: Echo { round: 1, wants_promise: true },
-    });
+    let append = Append::after(Index(1), Term(1)).commit(Index(3));
+    let body = append.echo(Echo::of_round(1).with_promise()).into();
     network.nodes.get_mut(&NodeId(2)).unwrap().is_disk_slow = true;
     let now = network.clock();
     let core = &mut network.node(1).core;
@@ -146,17 +133,12 @@ pub(super) fn a_commit_index_reaches_no_further_than_what_this_leader_has_verifi
 }
 
 #[test]
-pub(super) fn an_acknowledgement_never_speaks_for_entries_of_an_earlier_leader_or_of_no_disk() {
+pub(super) fn only_verified_durable_entries_are_acknowledged() {
     let mut network = Network::with_logs(&[vec![1, 1, 1], vec![1], vec![1]], |_| {});
     network.node(1).is_disk_slow = true;
-    let append = |entries, round| {
-        Body::AppendEntries(Append {
-            previous_index: Index(1),
-            previous_term: Term(1),
-            entries,
-            commit: Index(0),
-            echo: Echo { round, wants_promise: true },
-        })
+    let append = |entries: Entries, round| {
+        let append = Append::after(Index(1), Term(1)).entries(entries);
+        append.echo(Echo::of_round(round).with_promise()).into()
     };
     let from_2 = |body| Message { from: NodeId(2), to: NodeId(1), term: Term(2), body };
     network.deliver(from_2(append(Entries::new(), 1)));
@@ -195,9 +177,9 @@ pub(super) fn a_short_old_message_truncates_nothing() {
     let follower = leader % 3 + 1;
     let first = network.propose(leader, "a");
     let old = network.wire.iter().find(|m| m.to == NodeId(follower)).unwrap().clone();
-    network.settle();
+    network.deliver_all();
     network.propose(leader, "b");
-    network.settle();
+    network.deliver_all();
     let last = network.core(follower).last_index();
     assert!(last > first.last);
     network.deliver(old);
@@ -213,7 +195,7 @@ fn the_leaders_own_write_counts_only_when_it_is_done() {
     network.crash(other);
     let proposed = network.propose(leader, "x");
     assert!(!network.wire.is_empty(), "sent beside the write");
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(one).durable(), proposed.last);
     assert!(
         network.core(leader).commit() < proposed.last,
@@ -227,18 +209,18 @@ fn the_leaders_own_write_counts_only_when_it_is_done() {
 fn commitment_travels_at_once_and_needs_no_answer() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.settle();
+    network.deliver_all();
     let before = network.delivered;
     network.propose(leader, "x");
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.delivered - before, 6, "two each of: entries, acknowledgement, notice");
     let proposed = network.propose(leader, "y");
-    network.settle();
+    network.deliver_all();
     assert!((1..=3).all(|id| network.core(id).applied() == proposed.last));
 }
 
 #[test]
-fn what_is_proposed_between_two_polls_is_one_message_and_one_write() {
+fn proposals_between_two_polls_are_one_message_and_one_write() {
     let mut network = Network::new(3);
     let leader = network.elect();
     network.node(leader).is_disk_slow = true;
@@ -273,14 +255,14 @@ pub(super) fn windows_bound_what_is_in_flight_and_the_rest_follows() {
         .find(|peer| peer.id == NodeId(follower))
         .unwrap();
     assert!(peer.in_flight_messages <= 3 && peer.in_flight_bytes < 250 + 100, "{peer:?}");
-    network.settle();
+    network.deliver_all();
     network.heal();
     network.pass(SECOND);
     assert_eq!(network.core(follower).applied(), network.core(leader).last_index());
 }
 
 #[test]
-fn entries_no_longer_in_memory_are_fetched_for_followers_and_for_applying() {
+fn entries_not_in_memory_are_fetched_to_send_and_to_apply() {
     let mut network = Network::with(3, |config| {
         (config.tail_bytes, config.message_bytes, config.applying_bytes) = (100, 200, 150)
     });
@@ -289,7 +271,7 @@ fn entries_no_longer_in_memory_are_fetched_for_followers_and_for_applying() {
     network.crash(away);
     for number in 0..50 {
         network.propose(leader, &format!("command {number}"));
-        network.settle();
+        network.deliver_all();
     }
     let last = network.core(leader).last_index();
     assert!(network.core(leader).entry(Index(5)).is_none(), "the tail is short");
@@ -310,7 +292,7 @@ fn entries_no_longer_in_memory_are_fetched_for_followers_and_for_applying() {
 }
 
 #[test]
-fn a_node_without_a_tail_fetches_its_last_entry_before_it_campaigns() {
+fn a_node_without_a_tail_fetches_its_last_entry_to_campaign() {
     let mut network = Network::with_logs(&[vec![1, 1]], |config| config.tail_bytes = 1);
     assert_eq!(network.core(1).entry(Index(2)), None);
     network.pass(SECOND);
@@ -335,7 +317,7 @@ pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
     assert_eq!(network.core(leader).last_index(), before);
     network.with_core(leader, |core, now| core.propose(now, vec![command(); 2])).unwrap();
     assert_eq!(network.with_core(leader, |core, now| core.propose(now, [command()])), full);
-    network.settle();
+    network.deliver_all();
     network.with_core(leader, |core, now| core.propose(now, [command()])).unwrap();
     let large =
         network.with_core(leader, |core, now| core.propose(now, [Bytes::from_static(&[0; 101])]));
@@ -387,18 +369,16 @@ fn what_is_committed_is_told_once_the_follower_has_it() {
     let (leader, slow, other) = (1, 2, 3);
     let at = network.wire.iter().position(|message| message.to == NodeId(slow)).unwrap();
     let entries = network.wire.remove(at).unwrap();
-    assert!(
-        matches!(&entries.body, Body::AppendEntries(Append { entries, .. }) if entries.len() == 1)
-    );
+    assert!(matches!(&entries.body, Body::AppendEntries(append) if append.entries.len() == 1));
     network.cut.insert((NodeId(slow), NodeId(leader)));
-    network.settle();
+    network.deliver_all();
     network.pass(Duration::from_millis(60));
     let commit = network.core(leader).commit();
     assert_eq!((commit, network.core(other).commit()), (Index(1), Index(1)));
     assert_eq!(network.core(slow).commit(), Index(0), "it has heard of it and lacks the entry");
     network.heal();
     network.deliver(entries);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(slow).commit(), commit, "without another heartbeat");
 }
 
@@ -411,15 +391,9 @@ fn an_entry_of_a_later_term_than_its_leaders_is_ignored() {
     let ignored = network.core(follower).status().ignored_messages;
     let later = super::network::entry(last.0 + 1, term.next().0);
     let later = Entry { stamp: Stamp(u64::MAX), ..later };
-    for (previous_term, entries) in [(term, later.into()), (term.next(), Entries::new())] {
-        let (commit, round) = (Index(0), 1);
-        let body = Body::AppendEntries(Append {
-            previous_index: last,
-            previous_term,
-            entries,
-            commit,
-            echo: Echo { round, wants_promise: true },
-        });
+    for (previous_term, entries) in [(term, vec![later]), (term.next(), vec![])] {
+        let append = Append::after(last, previous_term).entries(entries);
+        let body = append.echo(Echo::of_round(1).with_promise()).into();
         network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     }
     assert_eq!(network.core(follower).status().ignored_messages, ignored + 2);

@@ -23,7 +23,7 @@ pub(super) fn small(config: &mut Config) {
 pub(super) fn propose(network: &mut Network, leader: u64, count: usize) {
     for number in 0..count {
         network.propose(leader, &format!("command {number}"));
-        network.settle();
+        network.deliver_all();
     }
 }
 
@@ -63,7 +63,7 @@ pub(super) fn is_piece(message: &Message) -> bool {
 }
 
 #[test]
-pub(super) fn a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what_follows() {
+pub(super) fn a_follower_behind_the_log_is_sent_a_snapshot_then_entries() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     network.heal();
@@ -89,7 +89,7 @@ pub(super) fn a_follower_behind_a_compacted_log_is_sent_a_snapshot_and_then_what
 }
 
 #[test]
-fn the_log_is_kept_back_to_the_snapshot_before_for_followers_that_are_a_little_behind() {
+fn the_log_is_kept_back_to_the_previous_snapshot() {
     let (mut network, leader, away) = led();
     propose(&mut network, leader, 10);
     assert!(network.take_snapshot(leader));
@@ -107,7 +107,7 @@ fn the_log_is_kept_back_to_the_snapshot_before_for_followers_that_are_a_little_b
 }
 
 #[test]
-fn the_log_is_kept_longer_for_a_live_follower_that_lags_but_not_for_ever() {
+fn the_log_is_kept_longer_for_a_live_follower_within_bounds() {
     let (mut network, leader, slow) = led();
     network.node(slow).is_disk_slow = true;
     for round in 1..=3 {
@@ -145,7 +145,7 @@ fn pieces_are_bounded_in_number_and_lost_ones_are_sent_again() {
         _ => unreachable!(),
     };
     assert_eq!((offset(&second), offset(&third)), (64, 128));
-    network.settle();
+    network.deliver_all();
     let peer = network
         .core(leader)
         .status()
@@ -196,7 +196,7 @@ fn a_snapshot_that_was_damaged_on_its_way_is_asked_for_again() {
 
 /// hashicorp/raft#697: what followed in the old log is of another history.
 #[test]
-pub(super) fn a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed() {
+pub(super) fn an_installed_snapshot_discards_a_conflicting_suffix() {
     // Node 3 led term 2 and wrote a long log that nobody else has.
     let logs = [vec![1, 1], vec![1, 1], [vec![1, 1], vec![2; 60]].concat()];
     let mut network = Network::with_logs(&logs, small);
@@ -207,7 +207,7 @@ pub(super) fn a_conflicting_suffix_is_discarded_when_a_snapshot_is_installed() {
         network.restart(id);
     }
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     assert_eq!(network.core(1).role(), Role::Leader);
     compacted_while_away(&mut network, 1, 3);
     let snapshot = network.core(1).snapshot().unwrap().index;
@@ -231,7 +231,7 @@ pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
     let meta = Box::new(SnapshotMeta { index, term, stamp: Stamp(0), configuration, digest: None });
     let data = Bytes::from(file(index));
     let chunk = Chunk { offset: 0, total_bytes: data.len() as u64, data };
-    let body = Body::InstallSnapshot { meta, chunk, echo: Echo { round: 1, wants_promise: true } };
+    let body = Body::InstallSnapshot { meta, chunk, echo: Echo::of_round(1).with_promise() };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(follower), term, body });
     assert!(network.node(follower).part.is_none() && network.node(follower).installs.is_empty());
@@ -244,7 +244,7 @@ pub(super) fn a_snapshot_of_what_is_committed_already_is_never_installed() {
 }
 
 #[test]
-pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_campaigned_for() {
+pub(super) fn a_node_that_installs_a_snapshot_takes_no_part() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     let before = network.core(away).last_index();
@@ -266,13 +266,9 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
     // Entries that would follow the snapshot are left out.
     let payload = Payload::Command(Bytes::from_static(b"x"));
     let entry = Entry { index: snapshot.index.next(), term, stamp: snapshot.stamp, payload };
-    let body = Body::AppendEntries(Append {
-        previous_index: snapshot.index,
-        previous_term: snapshot.term,
-        entries: entry.into(),
-        commit: snapshot.index,
-        echo: Echo { round: 1, wants_promise: true },
-    });
+    let append = Append::after(snapshot.index, snapshot.term).entries(entry);
+    let echo = Echo::of_round(1).with_promise();
+    let body = append.commit(snapshot.index).echo(echo).into();
     network.deliver(Message { from: NodeId(leader), to: NodeId(away), term, body });
     assert_eq!(network.core(away).last_index(), before);
     // The leader falls silent: this node does not stand for election with a log that is about to
@@ -293,7 +289,7 @@ pub(super) fn while_a_snapshot_is_installed_nothing_is_acknowledged_appended_or_
 }
 
 #[test]
-fn power_lost_amid_a_transfer_or_an_installation_costs_only_time() {
+fn power_loss_during_a_snapshot_transfer_costs_only_time() {
     for is_installing in [false, true] {
         let (mut network, leader, away) = led();
         compacted_while_away(&mut network, leader, away);
@@ -343,7 +339,7 @@ fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
 
 /// The leader once offered such a follower the same snapshot without end, and the follower had it
 #[test]
-fn a_snapshot_that_was_outgrown_while_it_was_sent_is_followed_by_the_newest() {
+fn a_snapshot_outgrown_on_the_way_is_followed_by_the_newest() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     let sent = network.core(leader).snapshot().unwrap().index;
@@ -386,17 +382,13 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
     // The next term's leader wrote it; it is enough that both others have it.
     let from = NodeId(away);
     for to in [leader, other] {
-        let body = Body::AppendEntries(Append {
-            previous_index: previous.0,
-            previous_term: previous.1,
-            entries: entry.clone().into(),
-            commit: previous.0,
-            echo: Echo { round, wants_promise: true },
-        });
+        let append = Append::after(previous.0, previous.1).entries(entry.clone());
+        let echo = Echo::of_round(round).with_promise();
+        let body = append.commit(previous.0).echo(echo).into();
         network.cut.clear();
         network.deliver(Message { from, to: NodeId(to), term: term.next(), body });
         network.isolate(away);
-        network.settle();
+        network.deliver_all();
     }
     let leader = network.elect();
     assert_eq!(network.core(leader).configuration(), &expected);
@@ -423,7 +415,7 @@ fn a_leader_of_the_past_learns_of_it_when_it_sends_a_snapshot() {
         digest: None,
     });
     let chunk = Chunk { offset: 0, total_bytes: 3, data: Bytes::from_static(b"abc") };
-    let body = Body::InstallSnapshot { meta, chunk, echo: Echo { round: 1, wants_promise: true } };
+    let body = Body::InstallSnapshot { meta, chunk, echo: Echo::of_round(1).with_promise() };
     let from = NodeId(6 - leader - follower);
     network.wire.clear();
     network.deliver(Message { from, to: NodeId(follower), term: Term(term.0 - 1), body });

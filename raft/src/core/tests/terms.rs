@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::network::Network;
 use crate::core::{Event, Role};
 use crate::types::{
-    Append, Body, Chunk, Configuration, Echo, Entries, FollowerReport, Index, Message, NodeId,
-    SnapshotMeta, Stamp, Term,
+    Append, Body, Chunk, Configuration, Echo, FollowerReport, Index, Message, NodeId, SnapshotMeta,
+    Stamp, Term,
 };
 
 fn meta() -> SnapshotMeta {
@@ -17,7 +17,7 @@ fn meta() -> SnapshotMeta {
 /// One of each kind that a node acts on.
 fn bodies(term: Term) -> Vec<Body> {
     let (last_index, last_term, report) = (Index(9), Term(9), FollowerReport::default());
-    let (previous_index, previous_term, commit, round) = (Index(0), Term(0), Index(0), 1);
+    let (previous_index, echo) = (Index(0), Echo::of_round(1).with_promise());
     let chunk = Chunk { offset: 0, total_bytes: 1, data: "x".into() };
     vec![
         Body::RequestPreVote { last_index, last_term },
@@ -26,20 +26,10 @@ fn bodies(term: Term) -> Vec<Body> {
         Body::RequestVote { last_index, last_term, is_transfer: false },
         Body::RequestVote { last_index, last_term, is_transfer: true },
         Body::Vote { granted: true },
-        Body::AppendEntries(Append {
-            previous_index,
-            previous_term,
-            entries: Entries::new(),
-            commit,
-            echo: Echo { round, wants_promise: true },
-        }),
+        Append::default().echo(echo).into(),
         Body::Appended { matched: Index(1), report },
         Body::Rejected { previous_index, hint_index: Index(0), hint_term: Term(0), report },
-        Body::InstallSnapshot {
-            meta: meta().into(),
-            chunk,
-            echo: Echo { round, wants_promise: true },
-        },
+        Body::InstallSnapshot { meta: meta().into(), chunk, echo },
         Body::SnapshotProgress { index: Index(9), received_bytes: 1, report },
         Body::RequestReadIndex { request: 1, may_lease: false },
         Body::ReadIndex { request: 1, index: None },
@@ -54,7 +44,7 @@ pub(super) fn one_frame_does_not_end_elections() {
     for kind in 0..kinds {
         let mut network = Network::new(3);
         let leader = network.elect();
-        network.settle();
+        network.deliver_all();
         let own = network.core(leader).term();
         for term in [
             Term(u64::MAX),
@@ -86,7 +76,7 @@ pub(super) fn one_frame_does_not_end_elections() {
 fn a_term_within_bounds_is_adopted() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.settle();
+    network.deliver_all();
     let term = network.core(leader).term().saturating_add(Term::JUMP_MAX);
     network.deliver(Message {
         from: NodeId(99),

@@ -65,7 +65,7 @@ impl Replica {
                 self.machine.failure = None;
                 self.machine.has_requested_replacement = false;
                 self.machine.restoring.take_if(|restoring| *restoring <= meta.index);
-                self.core.set_may_lead(now, true);
+                self.core.allow_leading(now);
                 self.core.end_divergence(now);
                 self.handle_restored(now, &meta);
             }
@@ -87,7 +87,7 @@ impl Replica {
         self.now = self.now.then(now);
         let is_newest = self.machine.restoring.is_none_or(|restoring| restoring <= index);
         if is_newest && self.failed.is_none() {
-            self.core.await_snapshot(now);
+            self.core.request_snapshot(now);
             self.effects.push_back(Effect::Event(ReplicaEvent::SnapshotDamaged { index }));
         }
     }
@@ -108,7 +108,7 @@ impl Replica {
         if std::mem::take(&mut self.machine.is_stopping) {
             // The divergence was reported before, and all requests were ended.
             if self.machine.restoring.is_none() {
-                self.core.await_state(now);
+                self.core.request_state(now);
             }
             return;
         }
@@ -120,7 +120,7 @@ impl Replica {
     pub(in crate::replica) fn stop_answering(&mut self, failure: MachineFailure) {
         let index = failure.index;
         self.machine.failure = Some(failure);
-        self.core.set_may_lead(self.now, false);
+        self.core.forbid_leading(self.now);
         let refusal = match self.reload_progress() {
             Some(progress) => Refusal::Loading { progress },
             None => Refusal::MachineFailed { index },

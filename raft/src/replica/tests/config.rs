@@ -52,7 +52,7 @@ proptest! {
         drift_ppm in prop::sample::select(vec![0u32, 999_999, 1_000_000, u32::MAX]),
     ) {
         let (mut core, mut limits) = (Config::new(NodeId(1)), Limits::default());
-        core.lease = Some(Lease { drift_ppm });
+        core.lease = Some(Lease::with_drift_ppm(drift_ppm));
         for (which, size) in set_to {
             set(&mut core, &mut limits, which, size);
         }

@@ -157,7 +157,7 @@ fn a_failed_machine_refuses_writes_and_not_changes() {
 fn a_reported_forgetful_disk_reaches_the_core() {
     let mut cluster = Cluster::led_by(0, 3, Limits::default());
     let (now, events) = (cluster.now, cluster.nodes[0].events);
-    cluster.nodes[0].replica.peer_forgot(now, id(1));
+    cluster.nodes[0].replica.handle_peer_forgot(now, id(1));
     cluster.poll(0);
     assert!(cluster.nodes[0].events > events, "the leader reports it");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::core::Lease;
 
 fn with_lease(core: &mut Config) {
-    core.lease = Some(Lease { drift_ppm: 1_000 });
+    core.lease = Some(Lease::with_drift_ppm(1_000));
 }
 
 #[test]

@@ -24,11 +24,8 @@ pub(super) fn receive(cluster: &mut Cluster, term: Term, meta: SnapshotMeta) -> 
     let data = Bytes::from_static(b"the content of a snapshot");
     let total_bytes = data.len() as u64;
     let chunk = Chunk { offset: 0, total_bytes, data };
-    let body = Body::InstallSnapshot {
-        meta: meta.into(),
-        chunk,
-        echo: Echo { round: 1, wants_promise: true },
-    };
+    let body =
+        Body::InstallSnapshot { meta: meta.into(), chunk, echo: Echo::of_round(1).with_promise() };
     let message = PeerMessage::Raft(Message { from: id(1), to: id(0), term, body });
     replica.handle_message(now, id(1), message);
     loop {

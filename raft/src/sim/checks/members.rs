@@ -119,14 +119,15 @@ impl Members {
         self.observe_transfer(node, core);
         let late = self.last_proposals[node].first_late(write);
         check(late.is_none(), "no proposals during a transfer", || {
-            let to = core.transferring();
+            let to = core.transfer_target();
             format!("node {} hands over to {to:?} and writes {late:?}", node + 1)
         })
     }
 
     /// To be called before each time that a node's replica is polled.
     pub(in crate::sim) fn observe_transfer(&mut self, node: usize, core: &Core) {
-        let is_moving = core.transferring().is_some() && core.configuration().is_voter(core.id());
+        let is_moving =
+            core.transfer_target().is_some() && core.configuration().is_voter(core.id());
         self.last_proposals[node].observe(is_moving.then_some(core.term()), core.last_index());
     }
 
@@ -193,7 +194,7 @@ impl Members {
         let is_known = core.commit() >= core.configuration_index() && core.is_leader();
         let has_own = || core.terms().term_at(core.commit()) == Some(core.term());
         let is_left =
-            !is_known || !expected.is_joint() || core.transferring().is_some() || !has_own();
+            !is_known || !expected.is_joint() || core.transfer_target().is_some() || !has_own();
         check(is_left, "a joint configuration that is committed is left", || {
             format!("node {} leads and goes on with {expected:?}", node + 1)
         })
@@ -206,7 +207,7 @@ impl Members {
 
     /// A node has been told the time: what it has to do with members and transfers is done.
     pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
-        let under_way = core.transferring().filter(|_| core.is_leader());
+        let under_way = core.transfer_target().filter(|_| core.is_leader());
         let begun = match (under_way, self.transfers[node]) {
             (Some(to), Some((term, known, since))) if (term, known) == (core.term(), to) => {
                 Some((term, to, since))

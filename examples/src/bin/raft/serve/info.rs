@@ -109,7 +109,7 @@ fn raft(status: &Status) -> String {
     line("voters", &ids(&configuration.voters));
     line("outgoing_voters", &ids(&configuration.outgoing));
     line("learners", &ids(&configuration.learners));
-    line("transferring_to", &core.transferring.map_or("none".to_owned(), |to| to.to_string()));
+    line("transferring_to", &core.transfer_target.map_or("none".to_owned(), |to| to.to_string()));
     line("lease", &if core.lease_until.is_some() { "held" } else { "none" });
     line("pending_requests", &replica.pending_requests);
     line("pending_bytes", &replica.pending_bytes);

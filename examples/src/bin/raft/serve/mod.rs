@@ -315,7 +315,7 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     options.advertise = raft_address(arguments, raft).map(|address| address.to_string());
     let shortest = Duration::from_millis(arguments.election_timeout);
     options.election_timeout = ElectionTimeout::new(shortest, shortest * 2);
-    options.lease = arguments.lease_drift.map(|drift_ppm| Lease { drift_ppm });
+    options.lease = arguments.lease_drift.map(Lease::with_drift_ppm);
     options.heartbeat_interval = Duration::from_millis(arguments.heartbeat);
     options.request_timeout = Duration::from_millis(arguments.request_timeout);
     // A follower's clients may pipeline as deep as a leader's.

@@ -16,7 +16,7 @@ fn is_for_machine(action: &Action) -> bool {
 fn with_a_damaged_snapshot() -> Network {
     let mut network = Network::with(3, |config| config.retained_snapshots = 1);
     network.campaign(1);
-    network.settle();
+    network.deliver_all();
     for _ in 0..3 {
         for _ in 0..4 {
             network.propose(1, "x");
@@ -30,8 +30,8 @@ fn with_a_damaged_snapshot() -> Network {
     network.node(3).holds = is_for_machine;
     network.with_core(3, |core, now| {
         core.restore_at_start();
-        core.await_snapshot(now);
-        core.set_may_lead(now, false);
+        core.request_snapshot(now);
+        core.forbid_leading(now);
     });
     network
 }

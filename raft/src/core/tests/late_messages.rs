@@ -13,11 +13,12 @@ const HEARTBEATS: Duration = Duration::from_millis(120);
 
 /// Three nodes, and what all have committed. The leader comes first.
 fn led() -> (Network, [u64; 3]) {
-    let mut network = Network::founded_with(&voters(3).at_feature_level(FeatureLevel::CURRENT));
+    let mut network =
+        Network::bootstrapped_with(&voters(3).at_feature_level(FeatureLevel::CURRENT));
     let leader = network.elect();
     for _ in 0..8 {
         network.propose(leader, "x");
-        network.settle();
+        network.deliver_all();
     }
     network.pass(HEARTBEATS);
     (network, [leader, leader % 3 + 1, (leader + 1) % 3 + 1])
@@ -39,7 +40,7 @@ fn deliver(network: &mut Network, from: u64, to: u64, body: Body) {
 fn takes(network: &mut Network, node: u64, index: Index, value: u64) {
     let digest = Digest { index, version: 1, value };
     network.with_core(node, |core, now| core.note_digest(now, digest));
-    network.settle();
+    network.deliver_all();
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn the_first_report_of_a_conflict_is_passed_on() {
 #[test]
 fn a_disk_that_forgot_is_told_at_once() {
     let (mut network, [leader, follower, _]) = led();
-    network.with_core(leader, |core, now| core.peer_forgot(now, NodeId(follower)));
+    network.with_core(leader, |core, now| core.handle_peer_forgot(now, NodeId(follower)));
     let is_told = |message: &Message| {
         let is_mark = matches!(message.body, Body::Forgot { .. });
         is_mark && message.to == NodeId(follower)
@@ -112,15 +113,15 @@ fn leadership_does_not_go_to_a_disk_that_forgot() {
     network.cut.insert((NodeId(leader), NodeId(follower)));
     let to = Some(NodeId(follower));
     network.with_core(leader, |core, now| core.transfer_leadership(now, to)).unwrap();
-    assert_eq!(network.core(leader).transferring(), to);
-    network.with_core(leader, |core, now| core.peer_forgot(now, NodeId(follower)));
-    assert_eq!(network.core(leader).transferring(), None);
+    assert_eq!(network.core(leader).transfer_target(), to);
+    network.with_core(leader, |core, now| core.handle_peer_forgot(now, NodeId(follower)));
+    assert_eq!(network.core(leader).transfer_target(), None);
 }
 
 #[test]
 fn a_follower_notes_no_forgetful_disk_of_a_stranger() {
     let (mut network, [_, follower, _]) = led();
-    network.with_core(follower, |core, now| core.peer_forgot(now, NodeId(9)));
+    network.with_core(follower, |core, now| core.handle_peer_forgot(now, NodeId(9)));
     assert_eq!(count(&mut network, follower, forgot), 0);
 }
 
@@ -128,7 +129,7 @@ fn a_follower_notes_no_forgetful_disk_of_a_stranger() {
 fn a_node_says_that_it_has_passed_its_fence() {
     let (mut network, [leader, follower, _]) = led();
     let last = network.core(leader).last_index();
-    network.with_core(leader, |core, now| core.peer_forgot(now, NodeId(follower)));
+    network.with_core(leader, |core, now| core.handle_peer_forgot(now, NodeId(follower)));
     network.pass(2 * SECOND);
     assert!(!network.core(follower).has_forgotten());
     let passed = |event: &Event| matches!(event, Event::PassedFence { index } if *index > last);
@@ -198,7 +199,7 @@ fn a_new_leader_counts_the_digest_it_took_before() {
     takes(&mut network, other, index, 7);
     network.crash(leader);
     network.restart(leader);
-    network.with_core(leader, |core, now| core.set_may_lead(now, false));
+    network.with_core(leader, |core, now| core.forbid_leading(now));
     network.isolate(odd);
     network.pass(2 * SECOND);
     assert!(network.core(other).is_leader());
@@ -211,6 +212,6 @@ fn a_new_leader_counts_the_digest_it_took_before() {
 #[test]
 fn a_node_without_a_snapshot_awaits_none() {
     let (mut network, [_, follower, _]) = led();
-    network.with_core(follower, |core, now| core.await_snapshot(now));
+    network.with_core(follower, |core, now| core.request_snapshot(now));
     assert!(!network.core(follower).awaits_readable_snapshot());
 }
