@@ -109,7 +109,7 @@ const _: () = assert!(TOPICS & (AWAKE | FAILED) == 0);
 ///         match receiver.try_recv() {
 ///             Ok(n) => total += n,
 ///             Err(TryRecvError::Empty) => break,
-///             Err(TryRecvError::Closed) => break 'running,
+///             Err(_closed) => break 'running,
 ///         }
 ///     }
 ///     notifier.sleep_unless(|| receiver.is_ready(), thread::park);

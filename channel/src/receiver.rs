@@ -10,9 +10,9 @@ use crate::channel::Shared;
 /// Receives what the [`Sender`](crate::Sender)s send, one message at a time, without ever waiting
 /// for one.
 ///
-/// Dropping it closes the channel: what is queued is dropped, waiting senders get their message
-/// back, and so does every later send. A send that races with the drop either hands its message
-/// back or has it dropped, exactly once.
+/// Dropping it closes the channel: queued messages are dropped, and senders that wait, or send
+/// later, get their message back. A message that is sent during the drop is either returned or
+/// dropped, exactly once.
 pub struct Receiver<M> {
     pub(crate) shared: Arc<Shared<M>>,
     /// Dropped to unblock waiting senders. `Some` until then.
@@ -20,12 +20,12 @@ pub struct Receiver<M> {
 }
 
 impl<M> Receiver<M> {
-    /// The oldest message, if one waits.
+    /// Takes the oldest message, if one is queued.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if none waits; [`TryRecvError::Closed`] if none waits and none will
-    /// ever come.
+    /// [`TryRecvError::Empty`] if no message is queued; [`TryRecvError::Closed`] if no message is
+    /// queued and all senders were dropped.
     pub fn try_recv(&self) -> Result<M, TryRecvError> {
         self.shared.queue.try_recv().map_err(|error| match error {
             crossbeam_channel::TryRecvError::Empty => TryRecvError::Empty,
@@ -36,25 +36,25 @@ impl<M> Receiver<M> {
     /// Whether [`try_recv`](Receiver::try_recv) has something to return: a message, or that the
     /// channel is closed.
     ///
-    /// This is what a loop asks between [`Notifier::arm`](crate::Notifier::arm) and its sleep.
-    /// [`is_empty`](Receiver::is_empty) will not do there: the last sender may have gone while the
-    /// loop was awake, without a wake, and a closed channel is empty. (A loop that has seen
-    /// `Closed` stops asking: the answer stays `true`.)
+    /// A loop checks this between [`Notifier::arm`](crate::Notifier::arm) and its sleep.
+    /// [`is_empty`](Receiver::is_empty) is not enough there: if the last sender was dropped while
+    /// the loop was awake, there was no wake, and a closed channel is empty. A loop that has
+    /// received `Closed` must stop checking, because the result stays `true`.
     pub fn is_ready(&self) -> bool {
         self.shared.is_ready()
     }
 
-    /// How many messages wait.
+    /// The number of queued messages.
     pub fn len(&self) -> usize {
         self.shared.queue.len()
     }
 
-    /// Whether no message waits. Before a sleep ask [`is_ready`](Receiver::is_ready) instead.
+    /// Whether no message is queued. Before a sleep check [`is_ready`](Receiver::is_ready) instead.
     pub fn is_empty(&self) -> bool {
         self.shared.queue.is_empty()
     }
 
-    /// How many messages can wait at most; `None` if there is no bound.
+    /// The greatest number of queued messages; `None` if there is no bound.
     pub fn capacity(&self) -> Option<usize> {
         self.shared.queue.capacity()
     }
@@ -88,8 +88,8 @@ impl<M> fmt::Debug for Receiver<M> {
 
 /// Checks whether a channel has something for its receiver. Keeps neither end open.
 ///
-/// Loops keep one for each channel whose [`Receiver`] their user owns, until it
-/// [`is_gone`](Probe::is_gone): it keeps the (then empty) queue's memory.
+/// A loop keeps one for each channel whose [`Receiver`] the loop's user owns, until the probe
+/// [`is_gone`](Probe::is_gone); until then it keeps the memory of the queue.
 #[derive(Clone)]
 pub struct Probe {
     channel: Arc<dyn Watched>,
@@ -101,7 +101,7 @@ impl Probe {
         !self.channel.is_receiver_gone() && self.channel.is_ready()
     }
 
-    /// Whether the receiver was dropped: there is nothing left to watch.
+    /// Whether the receiver was dropped, so that there is nothing left to watch.
     pub fn is_gone(&self) -> bool {
         self.channel.is_receiver_gone()
     }
@@ -116,7 +116,7 @@ impl fmt::Debug for Probe {
     }
 }
 
-/// The questions that do not depend on the message's type.
+/// The checks that do not depend on the message's type.
 trait Watched: Send + Sync {
     fn is_ready(&self) -> bool;
     fn is_receiver_gone(&self) -> bool;

@@ -20,22 +20,21 @@ use crate::sync::pushed;
 /// # `Ok` means queued
 ///
 /// `Ok` means that the message is in the queue, once: the receiver gets it, or drops it when it is
-/// itself dropped. It does not mean that the loop has seen it, or that there is still one: a send
-/// that races with the receiver's drop may find its message queued and dropped with the rest. If
-/// the queue took the message but the wake failed, that is still `Ok` (an error would make callers
-/// send it twice); every later send tries the wake again, even one that finds the channel full, and
-/// the error waits in [`Notifier::take_wake_error`](crate::Notifier::take_wake_error).
+/// itself dropped. It does not mean that the loop has received it. A message that is sent while the
+/// receiver is being dropped may be queued and dropped with the rest.
+///
+/// A send whose wake failed is still `Ok`, because after an error the caller would send the message
+/// twice. Every later send tries the wake again, even one that finds the channel full. The error is
+/// kept for [`Notifier::take_wake_error`](crate::Notifier::take_wake_error).
 ///
 /// # A limit
 ///
-/// The queue is crossbeam's. A sender that the scheduler freezes in the middle of a push holds its
-/// place in the queue, and the receiver waits for it (spins, and yields) when it gets there
-/// (crossbeam issue 997). Of 300 senders frozen at a random instruction of a loop of sends, none
-/// held up the receiver of a bounded channel and 8 that of an unbounded one (`kodiak-bench
-/// frozen`). Nothing is lost; the loop is late.
+/// The queue is crossbeam's. A sender that the scheduler preempts in the middle of a push keeps its
+/// place in the queue, and the receiver waits for it (spins, and yields) when it reaches that place
+/// (crossbeam issue 997). Nothing is lost, but the loop is late. `kodiak-bench stalled-sender`
+/// measures how often that happens.
 pub struct Sender<M> {
-    // The order of these fields matters: they drop in it, and the queue has to be closed before the
-    // link notifies.
+    // The fields are dropped in this order: the queue must be closed before the link notifies.
     pub(crate) queue: crossbeam_channel::Sender<M>,
     pub(crate) link: Arc<Link<M>>,
 }
@@ -45,8 +44,8 @@ impl<M> Sender<M> {
     ///
     /// # Errors
     ///
-    /// Both hand the message back, which then was not sent. [`SendError::Full`]: the channel is
-    /// bounded and holds its capacity. [`SendError::Closed`]: the receiver is gone.
+    /// Both return the message, which was not sent. [`SendError::Full`]: the channel is bounded and
+    /// holds its capacity. [`SendError::Closed`]: the receiver was dropped.
     #[inline]
     pub fn send(&self, message: M) -> Result<(), SendError<M>> {
         if self.link.shared.is_receiver_gone() {
@@ -54,7 +53,7 @@ impl<M> Sender<M> {
         }
         match self.queue.try_send(message) {
             Ok(()) => {
-                self.queued();
+                self.finish_push();
                 Ok(())
             }
             Err(TrySendError::Full(message)) => {
@@ -73,7 +72,7 @@ impl<M> Sender<M> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] if the receiver is gone, or goes while this waits.
+    /// [`SendError::Closed`] if the receiver was dropped, or is dropped during the wait.
     pub fn send_blocking(&self, message: M) -> Result<(), SendError<M>> {
         match self.send(message) {
             Err(SendError::Full(message)) => self.send_when_room(message, None),
@@ -90,7 +89,7 @@ impl<M> Sender<M> {
     /// # Errors
     ///
     /// [`SendError::Full`] if there was no room before the deadline; [`SendError::Closed`] if the
-    /// receiver is gone, or goes while this waits.
+    /// receiver was dropped, or is dropped during the wait.
     pub fn send_deadline(&self, message: M, deadline: Instant) -> Result<(), SendError<M>> {
         match self.send(message) {
             Err(SendError::Full(message)) => self.send_when_room(message, Some(deadline)),
@@ -98,8 +97,8 @@ impl<M> Sender<M> {
         }
     }
 
-    /// Waits for room, for the receiver's end, or for the deadline. If there are both room and no
-    /// receiver, the latter wins.
+    /// Waits for room, for the receiver's drop, or for the deadline. A dropped receiver is checked
+    /// before room.
     fn send_when_room(&self, message: M, deadline: Option<Instant>) -> Result<(), SendError<M>> {
         let mut select = Select::new_biased();
         let closed = select.recv(&self.link.shared.closed);
@@ -112,21 +111,20 @@ impl<M> Sender<M> {
             },
         };
         if operation.index() == closed {
-            // An operation that was chosen has to be completed; this one can only say that the
-            // other end is gone.
+            // A selected operation must be completed; this one only reports the disconnection.
             let _disconnected = operation.recv(&self.link.shared.closed);
             return Err(SendError::Closed(message));
         }
         operation
             .send(&self.queue, message)
             .map_err(|error| SendError::Closed(error.into_inner()))?;
-        self.queued();
+        self.finish_push();
         Ok(())
     }
 
-    /// A message has just been pushed: wakes the loop, or drops the message if the loop is gone.
+    /// Wakes the loop after a push, or drops the message if the receiver was dropped.
     #[inline]
-    fn queued(&self) {
+    fn finish_push(&self) {
         pushed();
         self.link.notifier.notify_after_push();
         if self.link.shared.is_receiver_gone() {
@@ -134,17 +132,17 @@ impl<M> Sender<M> {
         }
     }
 
-    /// How many messages wait. By the time the caller looks at it, it may have changed.
+    /// The number of queued messages, which may change at any time.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether no message waits, at the moment of asking.
+    /// Whether no message is queued, which may change at any time.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How many messages can wait at most; `None` if there is no bound.
+    /// The greatest number of queued messages; `None` if there is no bound.
     pub fn capacity(&self) -> Option<usize> {
         self.queue.capacity()
     }

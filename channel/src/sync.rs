@@ -1,32 +1,28 @@
-//! The atomics of the wake protocol, in one place, so that `--cfg loom` can put loom's in their
-//! stead.
+//! The atomics of the wake protocol, which `--cfg loom` replaces by loom's.
 //!
-//! Only what the protocol's proof speaks of goes through here: the notifier's word, and the marks
-//! that an end is gone. Reference counts stay std's in both builds: they decide who frees, never
-//! who wakes.
+//! Only the atomics of the protocol's proof are here: the notifier's word, and the flags of dropped
+//! ends. Reference counts are std's in both builds, because no wake depends on them.
 //!
-//! Two fences are there under loom only, because of what loom cannot know.
+//! Two fences exist only under loom, which does not model two of the orders that the proof uses.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 
-/// Stands behind a push, in the place of the fence that the push contains: see `Order of a push` in
-/// `channel.rs`.
+/// Called after a push. The push contains a fence: see `Order of a push` in `channel.rs`.
 ///
-/// Loom does not see into the queue, so it is given the fence.
+/// Loom cannot see inside the queue, so under loom this is that fence.
 #[inline]
 pub(crate) fn pushed() {
     #[cfg(loom)]
     fence(Ordering::SeqCst);
 }
 
-/// Follows the exchange that takes the topics. What the loop looks at then is read with
-/// sequentially consistent loads, and so ordered after it.
+/// Called after the exchange that takes the topics. Later loads are sequentially consistent, and so
+/// ordered after it.
 ///
-/// Loom takes such an order for acquire and release only (loom issue 180), so it is given the
-/// fence.
+/// Loom treats that order as acquire and release (loom issue 180), so under loom this is a fence.
 #[inline]
 pub(crate) fn taken() {
     #[cfg(loom)]

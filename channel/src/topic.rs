@@ -1,11 +1,10 @@
 //! Topics of notifications, and sets of topics.
 
-/// What a [`Notifier`](crate::Notifier) handle notifies about, so that the loop knows what to look
-/// at.
+/// What a [`Notifier`](crate::Notifier) handle notifies about. It tells the loop what to check.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Topic(u32);
 
-/// The [`Topic`]s that something was published on.
+/// The [`Topic`]s on which something was published.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Ready(u32);
 
@@ -18,8 +17,8 @@ impl Topic {
     /// The number of topics of a notifier.
     pub const COUNT: u32 = u32::BITS - SHIFT;
 
-    /// The topic of this number, modulo [`COUNT`](Topic::COUNT). Where several things share a
-    /// topic, a notification makes the loop look at all of them.
+    /// The topic with this number, modulo [`COUNT`](Topic::COUNT). If several channels or flags
+    /// share a topic, a notification makes the loop check all of them.
     pub const fn new(number: u32) -> Topic {
         Topic(1 << (SHIFT + number % Topic::COUNT))
     }

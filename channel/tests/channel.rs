@@ -56,7 +56,7 @@ fn types_cross_threads() {
 }
 
 #[test]
-fn full_hands_back_and_recovers() {
+fn a_full_channel_returns_the_message_and_recovers() {
     let (_, notifier) = counting_notifier();
     let (sender, receiver) = bounded(2, &notifier);
     assert_eq!((sender.capacity(), receiver.capacity()), (Some(2), Some(2)));
@@ -82,7 +82,7 @@ fn a_capacity_of_zero_is_one() {
 }
 
 #[test]
-fn closed_by_the_receiver() {
+fn a_channel_without_a_receiver_is_closed() {
     let (_, notifier) = counting_notifier();
     for (sender, receiver) in [bounded(1, &notifier), unbounded(&notifier)] {
         let probe = receiver.probe();
@@ -97,7 +97,7 @@ fn closed_by_the_receiver() {
 }
 
 #[test]
-fn closed_by_the_last_sender_after_the_last_message() {
+fn a_channel_closes_after_the_last_message() {
     let (wake, notifier) = counting_notifier();
     let (sender, receiver) = bounded(4, &notifier);
     let probe = receiver.probe();
@@ -140,7 +140,7 @@ fn the_queue_closes_before_the_notification() {
 }
 
 #[test]
-fn one_wake_per_sleep_for_all_channels_of_a_notifier() {
+fn all_channels_of_a_notifier_share_one_wake_per_sleep() {
     let (wake, notifier) = counting_notifier();
     let (first, from_first) = bounded(100, &notifier);
     let (second, from_second) = unbounded(&notifier);
@@ -228,7 +228,7 @@ fn after_a_wake_that_panics_the_next_one_tries_again() {
 }
 
 #[test]
-fn blocking_and_deadline_forms_wait_for_room() {
+fn send_blocking_and_send_deadline_wait_for_room() {
     let (_, notifier) = counting_notifier();
     let (sender, receiver) = bounded(1, &notifier);
     sender.send(0).unwrap();
@@ -267,10 +267,10 @@ fn a_blocked_sender_gets_its_message_back_on_close() {
         }
     });
     started.wait();
-    drop(receiver); // whether the other blocks already, or is still on its way
+    drop(receiver); // before or after the other thread blocks
     match blocked.join().unwrap() {
         Err(SendError::Closed(message)) => assert_eq!(message, "second"),
-        // It came just between, and was dropped with the rest.
+        // It was sent before the drop, and dropped with the queue.
         Ok(()) => {}
         Err(_) => unreachable!("only Closed ends its wait"),
     }
@@ -286,7 +286,7 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn the_receivers_drop_drops_what_is_queued() {
+fn dropping_the_receiver_drops_queued_messages() {
     let (_, notifier) = counting_notifier();
     let drops = Arc::new(AtomicUsize::new(0));
     for (sender, receiver) in [bounded(64, &notifier), unbounded(&notifier)] {
@@ -302,7 +302,7 @@ fn the_receivers_drop_drops_what_is_queued() {
 
 /// A message that holds its own channel's sender does not keep the channel alive.
 #[test]
-fn a_sender_in_its_own_channel() {
+fn a_sender_in_its_own_channel_is_dropped() {
     struct Own(#[expect(dead_code)] Sender<Own>, #[expect(dead_code)] Dropped);
     let (_, notifier) = counting_notifier();
     let drops = Arc::new(AtomicUsize::new(0));
@@ -316,7 +316,7 @@ fn a_sender_in_its_own_channel() {
 /// Senders race with the receiver's drop, many times over: every message is received, handed back
 /// or dropped, once.
 #[test]
-fn a_race_with_the_receivers_drop_loses_nothing() {
+fn a_message_sent_during_the_drop_is_counted_once() {
     const SENDERS: usize = 3;
     const EACH: usize = 40;
     let (_, notifier) = counting_notifier();
@@ -350,7 +350,7 @@ fn a_race_with_the_receivers_drop_loses_nothing() {
 /// Threads against a parking loop: nothing is lost, each sender's order holds, and there are no
 /// more wakes than sleeps.
 #[test]
-fn stress_with_a_parking_loop() {
+fn a_parking_loop_loses_and_reorders_nothing() {
     const SENDERS: u32 = 4;
     const EACH: u32 = 20_000;
     struct Unparks(Counting, thread::Thread);
@@ -403,7 +403,7 @@ fn stress_with_a_parking_loop() {
 }
 
 #[test]
-fn bounded_allocates_nothing() {
+fn a_bounded_channel_allocates_nothing() {
     let notifier = Notifier::new(thread::current());
     let (sender, receiver) = bounded::<[u64; 4]>(8, &notifier);
     let probe = receiver.probe();

@@ -1,14 +1,13 @@
-//! Every interleaving of the wake protocol with two preemptions at most, and what happens to it
-//! when a piece is taken away.
+//! Every interleaving of the wake protocol with at most two preemptions, also for broken variants.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p kodiak-channel --test loom --release`
 //!
-//! The notifier is the real one. The queue is a model, since loom cannot see into crossbeam; it is
-//! made of atomics with no more order than a queue needs (a lock would hide the missing fences), so
-//! whatever holds here holds over crossbeam, whose atomics are stronger. The last tests put the
-//! real channel on the real notifier; there loom sees the flag's steps only.
+//! The notifier is the real one. The queue is a model, because loom cannot see inside crossbeam.
+//! Its atomics have only the order that a queue needs (a lock would hide missing fences), so what
+//! holds here also holds with crossbeam, whose atomics are stronger. The last tests use the real
+//! channel with the real notifier; there loom sees only the notifier's atomics.
 //!
-//! A lost wake-up shows as loom's "deadlock": the loop sleeps, and all other threads are done.
+//! Loom reports a lost wake-up as a deadlock: the loop sleeps, and all other threads have ended.
 #![cfg(loom)]
 
 #[path = "loom/topics.rs"]
@@ -25,10 +24,10 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
-/// The notifier's two halves, so that the broken ones below can stand in for it.
+/// The notifier's operations, which the broken variants below implement, too.
 trait Protocol: Send + Sync + 'static {
     fn new(latch: Latch) -> Self;
-    /// After a push.
+    /// Called after a push.
     fn notify(&self);
     fn arm(&self);
     fn stay_awake(&self);
@@ -49,10 +48,11 @@ impl Protocol for Notifier {
     }
 }
 
-/// What the loop sleeps in: a latch, like an event descriptor. Only a sender that wakes and a loop
-/// that sleeps touch it, so it orders nothing for other threads. Counts, and reference
-/// counts, are std's throughout: they must not order anything, and loom's would panic once more
-/// while a failed model is torn down.
+/// The latch in which the loop sleeps, like an event descriptor.
+///
+/// Only senders that wake and loops that sleep use it, so it orders nothing else. Counters and
+/// reference counts are std's: they must not order anything, and loom's would panic again while a
+/// failed model is torn down.
 #[derive(Clone, Default)]
 struct Latch(Arc<(Mutex<bool>, Condvar, Count)>);
 
@@ -80,15 +80,15 @@ impl Wake for Latch {
     }
 }
 
-/// Every schedule with at most this many preemptions (or `LOOM_MAX_PREEMPTIONS`; 3 takes some
-/// minutes and has passed). The bugs of the broken variants need one or two.
+/// Runs every schedule with at most two preemptions, or `LOOM_MAX_PREEMPTIONS`; with three it takes
+/// minutes. The bugs of the broken variants need one or two.
 fn model(f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound.get_or_insert(2);
     model.check(f);
 }
 
-/// A queue of a few slots. Zero is an empty slot.
+/// A queue of three slots. Zero is an empty slot.
 struct Queue {
     slots: [AtomicUsize; 3],
     tail: AtomicUsize,
@@ -108,7 +108,7 @@ impl Queue {
         self.slots[slot].store(message, Ordering::Release);
     }
 
-    /// The loop's only; hence `head` orders nothing.
+    /// Only the loop calls this, so `head` orders nothing.
     fn pop(&self) -> Option<usize> {
         let head = self.head.load(Ordering::Relaxed);
         let message = self.slots.get(head)?.load(Ordering::Acquire);
@@ -124,9 +124,9 @@ impl Queue {
     }
 }
 
-/// The loop: drains each queue to `budget`, stays awake while anything is left, sleeps by the
-/// protocol. Ends after `until` messages. Gives the messages of each queue and the number of
-/// armings.
+/// The loop: receives up to `budget` messages of each queue, stays awake while a queue is not
+/// empty, and sleeps by the protocol. Ends after `until` messages. Returns the messages of each
+/// queue and the number of armings.
 fn serve<P: Protocol>(
     notifier: &P,
     latch: &Latch,
@@ -155,8 +155,7 @@ fn serve<P: Protocol>(
     }
 }
 
-/// Two senders, each with a queue to push to and messages; one loop. `queues[i]` is sender i's
-/// queue number.
+/// Two senders and a loop. `queues[i]` is the number of the queue of sender `i`.
 fn scenario<P: Protocol>(
     queue_of_sender: [usize; 2],
     messages: [&'static [usize]; 2],
@@ -205,12 +204,12 @@ fn scenario_with<P: Protocol>(
 }
 
 #[test]
-fn two_senders_one_queue() {
+fn two_senders_to_one_queue_lose_no_wake() {
     scenario::<Notifier>([0, 0], [&[1, 2], &[11]], usize::MAX);
 }
 
 #[test]
-fn two_channels_on_one_notifier() {
+fn two_channels_of_a_notifier_lose_no_wake() {
     scenario::<Notifier>([0, 1], [&[1, 2], &[11]], usize::MAX);
 }
 
@@ -220,13 +219,14 @@ fn budgeted_drain_leaves_nothing_behind() {
 }
 
 #[test]
-fn close_is_a_message_like_any_other() {
+fn closing_wakes_as_a_message_does() {
     scenario::<Notifier>([0, 0], [&[1, CLOSE], &[11]], usize::MAX);
 }
 
-/// A remote's request: a flag of its own, published before the notify, beside a channel's messages.
+/// A request with a flag of its own, published before the notification, beside a channel's
+/// messages.
 #[test]
-fn a_flag_and_a_channel_on_one_notifier() {
+fn a_flag_and_a_channel_share_a_notifier() {
     model(|| {
         let latch = Latch::default();
         let notifier = Notifier::new(latch.clone());
@@ -259,7 +259,7 @@ fn a_flag_and_a_channel_on_one_notifier() {
     });
 }
 
-/// Its first wake fails.
+/// A waker whose first wake fails.
 struct FailsOnce(std::sync::atomic::AtomicBool, Latch);
 
 impl Wake for FailsOnce {
@@ -285,8 +285,7 @@ fn after_a_failed_wake_the_next_send_tries_again() {
                 queue.push(message);
                 senders_notifier.notify().is_err()
             });
-            // With no send after it to try again, the documented limit: the loop may sleep on. So
-            // there is one.
+            // A send after the failed one. Without it the loop might sleep on, as documented.
             queue.push(3);
             if senders_notifier.notify().is_err() {
                 senders_notifier.notify().unwrap();
@@ -299,9 +298,9 @@ fn after_a_failed_wake_the_next_send_tries_again() {
     });
 }
 
-// The real channel on the real notifier.
+// The real channel with the real notifier.
 
-/// Receives until the channel is closed, sleeping by the protocol. Gives the messages and the
+/// Receives until the channel is closed, and sleeps by the protocol. Returns the messages and the
 /// number of armings.
 fn receive_all<M>(notifier: &Notifier, latch: &Latch, receiver: &Receiver<M>) -> (Vec<M>, usize) {
     let (mut received, mut arms) = (Vec::new(), 0);
@@ -318,7 +317,7 @@ fn receive_all<M>(notifier: &Notifier, latch: &Latch, receiver: &Receiver<M>) ->
 }
 
 #[test]
-fn the_last_senders_drop_is_seen() {
+fn the_loop_sees_the_drop_of_the_last_sender() {
     model(|| {
         let latch = Latch::default();
         let notifier = Notifier::new(latch.clone());
@@ -332,10 +331,9 @@ fn the_last_senders_drop_is_seen() {
     });
 }
 
-/// Each message ends in exactly one place, and at once: received, handed back, or dropped with the
-/// queue.
+/// Each message is received, returned, or dropped with the queue: exactly one of them, at once.
 #[test]
-fn a_send_that_races_with_the_receivers_drop() {
+fn a_message_sent_during_the_drop_has_one_end() {
     model(|| {
         let notifier = Notifier::new(Latch::default());
         let (sender, receiver) = bounded::<Arc<()>>(2, &notifier);
@@ -351,12 +349,16 @@ fn a_send_that_races_with_the_receivers_drop() {
         drop(receiver);
         let handed_back: Vec<_> =
             threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
-        assert_eq!(Arc::strong_count(&message), 1 + handed_back.len(), "though a sender is left");
+        assert_eq!(
+            Arc::strong_count(&message),
+            1 + handed_back.len(),
+            "although there is a sender"
+        );
         drop(sender);
     });
 }
 
-/// What `Receiver::is_ready` is for: a loop that asks `is_empty` before it sleeps misses the close.
+/// A loop that checks `is_empty` instead of `is_ready` before it sleeps misses the close.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_recheck_of_emptiness_only() {
@@ -374,9 +376,9 @@ fn broken_recheck_of_emptiness_only() {
     });
 }
 
-// The notifier with one piece wrong each. Loom must object.
+// Variants of the notifier, each with one fault. Loom must find it.
 
-/// A notifier from its parts: how to notify, how to arm.
+/// Makes a notifier from two operations: notify and arm.
 macro_rules! broken_notifier {
     (
         $name:ident,
@@ -458,7 +460,7 @@ broken_notifier!(
 
 #[test]
 #[should_panic(expected = "more wakes than sleeps")]
-fn broken_with_a_store_for_the_swap() {
+fn broken_with_a_store_instead_of_the_swap() {
     scenario::<StoreForSwap>([0, 0], [&[1, 2], &[11]], usize::MAX);
 }
 
@@ -471,7 +473,7 @@ fn broken_when_the_wake_comes_before_the_push() {
     });
 }
 
-/// A loop that arms and then sleeps without another look.
+/// A loop that arms and then sleeps without a second check.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_without_the_recheck() {

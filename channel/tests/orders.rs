@@ -1,9 +1,8 @@
-//! What the proof in `src/notifier.rs` asks of the queue's own memory orders, tried on the real
-//! queue: two threads race through one step each, and afterwards at least one of them must have
-//! seen the other.
+//! The memory orders that the proof in `src/notifier.rs` requires of crossbeam's queue.
 //!
-//! On the machine this finds what its processor reorders; under Miri, also what the memory model
-//! allows and this processor does not do:
+//! Two threads race through one step each; afterwards at least one of them must have seen the
+//! other. On the machine this finds the reorderings of its processor; under Miri also those that
+//! the memory model allows:
 //!
 //! `MIRIFLAGS=-Zmiri-many-seeds=0..64 cargo +nightly miri test -p kodiak-channel --test orders`
 #![cfg(not(loom))]
@@ -15,11 +14,10 @@ use std::thread;
 
 use kodiak_channel::{Notifier, Receiver, Sender, Wake, bounded, unbounded};
 
-/// How often two threads race. Miri's interpreter is slow, and tries other interleavings with each
-/// seed.
+/// The number of races. Miri is slow, and tries other interleavings with each seed.
 const RACES: usize = if cfg!(miri) { 6 } else { 20_000 };
 
-/// Remembers that it was called, and orders nothing.
+/// Records that it was called, with relaxed order.
 #[derive(Clone, Default)]
 struct Woken(Arc<AtomicBool>);
 
@@ -30,14 +28,14 @@ impl Wake for Woken {
     }
 }
 
-/// Runs `left` here and `right` on another thread, round by round, both beginning a round at about
-/// the same moment, and `check` here after each.
+/// Runs rounds of `left` on this thread and `right` on another one at about the same time, and
+/// `check` on this thread after each round.
 fn race(
     mut left: impl FnMut(usize),
     mut right: impl FnMut(usize) + Send,
     mut check: impl FnMut(usize),
 ) {
-    /// Lets the other thread run to its end when a check fails.
+    /// Ends the other thread when a check fails.
     struct Release<'a>(&'a AtomicUsize);
     impl Drop for Release<'_> {
         fn drop(&mut self) {
@@ -46,7 +44,7 @@ fn race(
     }
     let await_count = |count: &AtomicUsize, wanted: usize| {
         while count.load(Ordering::Acquire) < wanted {
-            // The other one may wait for this processor.
+            // The other thread may need this processor.
             thread::yield_now();
         }
     };
@@ -70,8 +68,7 @@ fn race(
     });
 }
 
-/// Every send races with the arming of the notifier: the loop finds the message, or is woken. Once
-/// is enough, so the loop is never woken twice.
+/// Every send races with the arming of the notifier: the loop sees the message, or is woken once.
 fn sends_race_with_arming(
     (sender, receiver): (Sender<usize>, Receiver<usize>),
     notifier: &Notifier,
@@ -109,8 +106,8 @@ fn an_unbounded_send_and_the_arming_see_each_other() {
     sends_race_with_arming(unbounded(&notifier), &notifier, &woken);
 }
 
-/// Every send to a topic that is ready already races with the taking of the topics: the loop, which
-/// looks after that, finds the message, or the topic is ready again.
+/// Every send to a topic that is already ready races with the taking of the topics. The loop checks
+/// its channels after that: it sees the message, or the topic is ready again.
 fn sends_race_with_the_taking(
     (sender, receiver): (Sender<usize>, Receiver<usize>),
     notifier: &Notifier,
@@ -152,7 +149,7 @@ fn an_unbounded_send_and_the_taking_see_each_other() {
     sends_race_with_the_taking(unbounded(&notifier), &notifier);
 }
 
-/// A message that counts what became of it.
+/// A message that counts its drops.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl Drop for Counted<'_> {
@@ -161,8 +158,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Every send races with the receiver's drop: the message is handed back or dropped, at once,
-/// though the sender stays.
+/// Every send races with the receiver's drop: the message is returned or dropped at once, although
+/// the sender is still there.
 #[test]
 fn a_send_and_the_receivers_drop_see_each_other() {
     let notifier = Notifier::new(Woken::default());
@@ -173,7 +170,7 @@ fn a_send_and_the_receivers_drop_see_each_other() {
     let mut receivers = receivers.into_iter();
     race(
         |_| drop(receivers.next()),
-        // What is handed back is dropped here, and counted with the rest.
+        // A returned message is dropped here, and counted with the rest.
         |round| drop(senders[round].send(Counted(&dropped))),
         |round| {
             assert_eq!(
@@ -185,7 +182,7 @@ fn a_send_and_the_receivers_drop_see_each_other() {
     );
 }
 
-/// Every last sender's drop races with the arming: the loop sees the channel closed, or is woken.
+/// The last sender's drop races with the arming: the loop sees the channel closed, or is woken.
 #[test]
 fn the_last_senders_drop_and_the_arming_see_each_other() {
     let woken = Woken::default();

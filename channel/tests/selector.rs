@@ -1,4 +1,4 @@
-//! The channel against a loop that sleeps in the kernel.
+//! The channel with a loop that sleeps in the kernel.
 #![cfg(not(loom))]
 
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use kodiak_channel::{Notifier, TryRecvError, bounded};
 use kodiak_sys::{Events, Selector, Waker};
 
-/// The last sender sends, wakes and goes; the loop, asleep, sees the message and the close. The
-/// notifier is the only owner of the waker, and the receiver's side keeps it open.
+/// The last sender sends, wakes the loop, and is dropped. The sleeping loop gets the message and
+/// the close. Only the notifier owns the waker, and the receiver keeps the notifier.
 #[test]
-fn a_sender_that_sends_and_goes_wakes_a_sleeping_selector() {
+fn the_last_sender_wakes_a_sleeping_selector() {
     const WAKER: u64 = u64::MAX;
     let selector = Selector::new().unwrap();
     let notifier = Notifier::new(Waker::new(&selector, WAKER).unwrap());

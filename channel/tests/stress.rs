@@ -1,5 +1,4 @@
-//! Threads against a loop that sleeps in the kernel: what happens to every single message, and how
-//! often the loop is woken.
+//! Many threads send to a loop that sleeps in the kernel: every message is counted, and every wake.
 #![cfg(not(loom))]
 
 use std::io;
@@ -13,7 +12,7 @@ use kodiak_channel::{
 };
 use kodiak_sys::{Events, Selector, Waker};
 
-/// A loop that looks at what was ready, and at nothing else.
+/// A loop that checks only the topics that are ready.
 struct Loop {
     selector: Selector,
     notifier: Notifier,
@@ -38,8 +37,8 @@ impl Loop {
         Loop { selector, notifier, wakes, sleeps: 0 }
     }
 
-    /// Receives until every channel is closed; the n-th is on topic n, and no look at one takes
-    /// more than `budget` messages.
+    /// Receives until every channel is closed. Channel n is on topic n. At most `budget` messages
+    /// are received from a channel at a time.
     fn receive<M>(
         &mut self,
         receivers: Vec<Receiver<M>>,
@@ -47,11 +46,12 @@ impl Loop {
         mut each: impl FnMut(usize, M),
     ) {
         let mut open: Vec<_> = receivers.into_iter().map(Some).collect();
-        let mut look = vec![false; open.len()];
+        let mut to_check = vec![false; open.len()];
         let mut events = Events::with_capacity(4);
         while open.iter().any(Option::is_some) {
-            for (number, place) in open.iter_mut().enumerate() {
-                let Some(receiver) = place.as_ref().filter(|_| std::mem::take(&mut look[number]))
+            for (number, slot) in open.iter_mut().enumerate() {
+                let Some(receiver) =
+                    slot.as_ref().filter(|_| std::mem::take(&mut to_check[number]))
                 else {
                     continue;
                 };
@@ -60,17 +60,17 @@ impl Loop {
                         Ok(message) => each(number, message),
                         Err(TryRecvError::Empty) => break,
                         Err(_) => {
-                            *place = None;
+                            *slot = None;
                             break;
                         }
                     }
                     if taken == budget {
-                        look[number] = true;
+                        to_check[number] = true;
                         break;
                     }
                 }
             }
-            if !look.contains(&true)
+            if !to_check.contains(&true)
                 && open.iter().any(Option::is_some)
                 && self.notifier.prepare_sleep()
             {
@@ -79,19 +79,20 @@ impl Loop {
                 assert_ne!(count, 0, "a lost wake-up: slept for a minute");
             }
             let ready = self.notifier.take_ready();
-            look.iter_mut()
+            to_check
+                .iter_mut()
                 .zip(0..)
-                .for_each(|(look, number)| *look |= ready.has(Topic::new(number)));
+                .for_each(|(to_check, number)| *to_check |= ready.has(Topic::new(number)));
         }
         let wakes = self.wakes.load(Ordering::SeqCst);
         assert!(wakes <= self.sleeps, "{wakes} wakes for {} sleeps", self.sleeps);
     }
 }
 
-/// Threads come, send over one of three channels, and go, a few at any time; the last one's going
-/// closes the channels.
+/// Short-lived threads, a few at a time, send over one of three channels. The last one closes the
+/// channels.
 #[test]
-fn threads_come_and_go() {
+fn messages_of_short_lived_threads_all_arrive() {
     const WAVES: u32 = 60;
     const AT_A_TIME: u32 = 6;
     const EACH: u32 = 25;
@@ -123,10 +124,10 @@ fn threads_come_and_go() {
     assert!(next.iter().all(|&n| n == EACH), "a message was lost");
 }
 
-/// The last sender wakes the loop and goes, and with it every handle of the notifier that is not
-/// inside of the channel: what it wrote to must not close under the wake.
+/// The last sender wakes the loop and is dropped, with every handle of the notifier outside of the
+/// channel: the waker's descriptor must stay open until the wake is reported.
 #[test]
-fn a_sender_that_goes_with_its_wake_in_flight() {
+fn a_wake_outlives_the_last_sender() {
     for round in 0..300 {
         let selector = Selector::new().unwrap();
         let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
@@ -136,33 +137,33 @@ fn a_sender_that_goes_with_its_wake_in_flight() {
         drop(notifier);
         let thread = thread::spawn(move || sender.send(round).unwrap());
         if round % 3 == 0 {
-            // By now the sender is gone for certain.
+            // The sender was certainly dropped before the wait.
             thread.join().unwrap();
         }
         let mut events = Events::with_capacity(4);
         let count = selector.wait(&mut events, Some(Duration::from_secs(10))).unwrap();
-        assert_eq!(count, 1, "round {round}: the wake went with the sender");
+        assert_eq!(count, 1, "round {round}: the wake was lost with the sender");
         assert_eq!(receiver.try_recv(), Ok(round));
     }
 }
 
-/// What became of each message, in a loop whose end comes at any moment.
-struct Ledger {
+/// How often each message was dropped.
+struct DropCounts {
     drops: Vec<AtomicU8>,
 }
 
-struct Entry(Arc<Ledger>, usize);
+struct Message(Arc<DropCounts>, usize);
 
-impl Drop for Entry {
+impl Drop for Message {
     fn drop(&mut self) {
         self.0.drops[self.1].fetch_add(1, Ordering::SeqCst);
     }
 }
 
-/// The receiver is dropped while senders send and the queue holds messages: each comes back or is
-/// dropped, once, and by the time that the last send has returned.
+/// The receiver is dropped while senders send: each message is returned or dropped, once, before
+/// the last send returns.
 #[test]
-fn a_receiver_dropped_with_messages_queued() {
+fn dropping_the_receiver_counts_every_message_once() {
     const SENDERS: usize = 4;
     const EACH: usize = 50;
     for round in 0..150 {
@@ -172,15 +173,15 @@ fn a_receiver_dropped_with_messages_queued() {
         } else {
             bounded(1 << (round % 7), &notifier)
         };
-        let ledger =
-            Arc::new(Ledger { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
+        let counts =
+            Arc::new(DropCounts { drops: (0..SENDERS * EACH).map(|_| AtomicU8::new(0)).collect() });
         let threads: Vec<_> = (0..SENDERS)
             .map(|id| {
-                let (sender, ledger) = (sender.clone(), Arc::clone(&ledger));
+                let (sender, counts) = (sender.clone(), Arc::clone(&counts));
                 thread::spawn(move || {
                     let mut back = Vec::new();
                     for n in 0..EACH {
-                        let entry = Entry(Arc::clone(&ledger), id * EACH + n);
+                        let entry = Message(Arc::clone(&counts), id * EACH + n);
                         // Some wait for room, some do not.
                         let sent = if id % 2 == 0 {
                             sender.send(entry)
@@ -199,7 +200,7 @@ fn a_receiver_dropped_with_messages_queued() {
         }
         drop(receiver);
         let back: Vec<_> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        let dropped = ledger.drops.iter().filter(|drops| drops.load(Ordering::SeqCst) == 1).count();
+        let dropped = counts.drops.iter().filter(|drops| drops.load(Ordering::SeqCst) == 1).count();
         assert_eq!(
             received.len() + back.len() + dropped,
             SENDERS * EACH,
@@ -207,17 +208,17 @@ fn a_receiver_dropped_with_messages_queued() {
         );
         drop((received, back));
         assert!(
-            ledger.drops.iter().all(|drops| drops.load(Ordering::SeqCst) == 1),
+            counts.drops.iter().all(|drops| drops.load(Ordering::SeqCst) == 1),
             "each exactly once"
         );
         drop(sender);
     }
 }
 
-/// Senders that do not wait meet a full channel all the time; each gets its own message back, and
-/// in the end all have come.
+/// Senders that do not wait often find the channel full: each gets its own message back, and all
+/// messages arrive in the end.
 #[test]
-fn full_and_recovered() {
+fn a_full_channel_returns_the_senders_own_message() {
     const SENDERS: usize = 4;
     const EACH: usize = 3_000;
     let mut event_loop = Loop::new();
@@ -233,7 +234,7 @@ fn full_and_recovered() {
                         match sender.send(message) {
                             Ok(()) => break,
                             Err(SendError::Full(back)) => {
-                                assert_eq!(back, (id, n), "another one's message");
+                                assert_eq!(back, (id, n), "the message of another sender");
                                 full.fetch_add(1, Ordering::Relaxed);
                                 message = back;
                                 thread::yield_now();
@@ -253,5 +254,5 @@ fn full_and_recovered() {
     });
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(next, [EACH; SENDERS]);
-    assert!(full.load(Ordering::Relaxed) > 0, "it never was full, and this tested nothing");
+    assert!(full.load(Ordering::Relaxed) > 0, "the channel was never full, so this tested nothing");
 }

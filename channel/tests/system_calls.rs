@@ -1,6 +1,7 @@
-//! At most one wake per sleep, and no reads, as strace counts them: four senders against a loop
-//! that sleeps in the kernel. This program runs itself under strace; without strace it prints that
-//! and ends.
+//! At most one wake per sleep, and no reads, counted by strace.
+//!
+//! Four senders send to a loop that sleeps in the kernel. This program runs itself under strace;
+//! without strace it prints that it is skipped.
 #![cfg_attr(loom, allow(unused))]
 
 use std::process::Command;
@@ -12,15 +13,15 @@ use kodiak_sys::{Events, Selector, Waker};
 const SENDERS: u32 = 4;
 const EACH: u32 = 2_000;
 
-/// What the loop looks at before it sleeps.
+/// What the loop checks before it sleeps.
 #[derive(Clone, Copy, PartialEq)]
-enum Looks {
-    AtAll,
-    AtTopics,
+enum Checks {
+    Everything,
+    ReadyTopics,
 }
 
-/// What is traced: a loop of either kind.
-fn scenario(looks: Looks) {
+/// The program that is traced.
+fn scenario(checks: Checks) {
     let selector = Selector::new().unwrap();
     let notifier = Notifier::new(Waker::new(&selector, 7).unwrap());
     let (sender, receiver) = bounded(64, &notifier);
@@ -32,8 +33,7 @@ fn scenario(looks: Looks) {
                     let mut message = n;
                     while let Err(error) = sender.send(message) {
                         message = error.into_inner();
-                        // Not a lock that waits in the kernel: only the channel's own calls are to
-                        // be counted.
+                        // Spins, because only the channel's own system calls must be counted.
                         std::hint::spin_loop();
                     }
                 }
@@ -47,8 +47,8 @@ fn scenario(looks: Looks) {
         match receiver.try_recv() {
             Ok(_) => received += 1,
             Err(TryRecvError::Closed) => break,
-            Err(_) if looks == Looks::AtTopics => {
-                // Looked at after the topics were taken, as it has to be.
+            Err(_) if checks == Checks::ReadyTopics => {
+                // The channel must be checked after the topics are taken.
                 if !notifier.take_ready().is_empty() {
                     continue;
                 }
@@ -58,8 +58,7 @@ fn scenario(looks: Looks) {
             }
             Err(_) => {
                 let is_ready = || {
-                    // A call that nothing else here makes marks an arming that is not followed by a
-                    // sleep.
+                    // `getppid` marks in the trace an arming that is not followed by a sleep.
                     receiver.is_ready().then(std::os::unix::process::parent_id).is_some()
                 };
                 notifier.sleep_unless(is_ready, || selector.wait(&mut events, None).unwrap());
@@ -75,9 +74,9 @@ fn main() {}
 
 #[cfg(not(loom))]
 fn main() {
-    for (looks, argument) in [(Looks::AtAll, "all"), (Looks::AtTopics, "topics")] {
+    for (checks, argument) in [(Checks::Everything, "all"), (Checks::ReadyTopics, "topics")] {
         if std::env::args().any(|given| given == argument) {
-            return scenario(looks);
+            return scenario(checks);
         }
     }
     if cfg!(kodiak_pipe_waker) || cfg!(kodiak_kqueue) {
@@ -96,15 +95,15 @@ fn main() {
         let calls = traced(argument);
         let count = |name: &str| calls.iter().filter(|call| call.as_str() == name).count();
         let (wakes, sleeps) = (count("write"), count("epoll_wait"));
-        // A loop that looks again after arming the notifier may find a message instead of sleeping,
-        // and be woken all the same.
+        // A loop that checks again after arming the notifier may find a message instead of
+        // sleeping, and be woken nevertheless.
         let found = count("getppid");
-        assert!(argument == "all" || found == 0, "a loop that goes by topics never looks again");
+        assert!(argument == "all" || found == 0, "a loop with topics never checks twice");
         assert!(
             wakes <= sleeps + found,
-            "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second looks"
+            "{argument}: {wakes} wakes for {sleeps} sleeps and {found} second checks"
         );
-        assert!(sleeps > 0, "{argument}: it never slept, and this tested nothing");
+        assert!(sleeps > 0, "{argument}: it never slept, so this tested nothing");
         assert_eq!(count("read"), 0, "{argument}: a wake needs no reading");
         println!(
             "system_calls: ok: {argument}: {wakes} wakes for {sleeps} sleeps and {} messages",
@@ -113,8 +112,8 @@ fn main() {
     }
 }
 
-/// The calls of these kinds that any thread made on the eventfd or the selector, from the
-/// selector's making on: before it the program's own start reads files.
+/// The traced calls of all threads since the selector was made. Before that, the start of the
+/// program reads files.
 fn traced(argument: &str) -> Vec<String> {
     let folder =
         std::env::temp_dir().join(format!("kodiak-channel-{}-{argument}", std::process::id()));
@@ -125,8 +124,7 @@ fn traced(argument: &str) -> Vec<String> {
         .arg(&folder)
         .arg(itself)
         .arg(argument);
-    // In a build with AddressSanitizer: its search for leaks is a debugger, too, and there can be
-    // only one.
+    // For AddressSanitizer: its leak detection needs ptrace, which strace already uses.
     let status = traced.env("ASAN_OPTIONS", "detect_leaks=0").status().unwrap();
     let trace = std::fs::read_to_string(&folder).unwrap();
     std::fs::remove_file(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! Loops that look at the topics with news, and at nothing else.
+//! Loops that check only the topics that are ready.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use loom::thread;
 
 use super::{FailsOnce, Latch, Queue, model};
 
-/// The word and its topics, so that the broken ones below can stand in for it. There are two
-/// topics, each with a queue.
+/// The notifier's operations with topics, which the broken variants below implement, too. There are
+/// two topics, each with a queue.
 trait Topics: Send + Sync + Sized + 'static {
     fn new(latch: Latch) -> Self;
-    /// After a push to this topic's queue.
+    /// Called after a push to this topic's queue.
     fn notify(&self, topic: u32);
-    /// Which topics were ready.
+    /// Takes the topics that are ready.
     fn take_ready(&self) -> [bool; 2];
     fn prepare_sleep(&self) -> bool;
 }
@@ -40,9 +40,9 @@ impl Topics for Handles {
     }
 }
 
-/// A loop as the reactor's: it looks at what was ready, up to `budget` messages of a queue a turn,
-/// and stays awake while anything it has to look at may be left. The first `others` waits are ended
-/// by something else than the notifier. Ends after `until` messages; gives them and the armings.
+/// A loop like the reactor's: it receives up to `budget` messages of each ready queue in a turn,
+/// and stays awake while a ready queue may have more. The first `others` waits are ended by another
+/// event than a wake. Ends after `until` messages. Returns them and the number of armings.
 fn serve_topics<L: Topics>(
     topics: &L,
     latch: &Latch,
@@ -51,19 +51,19 @@ fn serve_topics<L: Topics>(
     mut others: usize,
     until: usize,
 ) -> ([Vec<usize>; 2], usize) {
-    let (mut received, mut arms, mut look) = ([vec![], vec![]], 0, [false; 2]);
+    let (mut received, mut arms, mut to_check) = ([vec![], vec![]], 0, [false; 2]);
     loop {
         for topic in 0..2 {
-            if look[topic] {
+            if to_check[topic] {
                 let taken: Vec<_> = (0..budget).map_while(|_| queues[topic].pop()).collect();
-                look[topic] = taken.len() == budget;
+                to_check[topic] = taken.len() == budget;
                 received[topic].extend(taken);
             }
         }
         if received.iter().map(Vec::len).sum::<usize>() == until {
             return (received, arms);
         }
-        if look == [false; 2] && topics.prepare_sleep() {
+        if to_check == [false; 2] && topics.prepare_sleep() {
             arms += 1;
             if others > 0 {
                 others -= 1;
@@ -72,11 +72,11 @@ fn serve_topics<L: Topics>(
             }
         }
         let ready = topics.take_ready();
-        look = [look[0] || ready[0], look[1] || ready[1]];
+        to_check = [to_check[0] || ready[0], to_check[1] || ready[1]];
     }
 }
 
-/// Two senders, each to its topic's queue, or both to one.
+/// Two senders, each with a topic. Both may have the same one.
 fn topics_scenario<L: Topics>(
     topic_of: [u32; 2],
     messages: [&'static [usize]; 2],
@@ -129,13 +129,13 @@ fn topics_scenario_with<L: Topics>(
 }
 
 #[test]
-fn a_loop_that_looks_at_ready_topics() {
+fn a_loop_that_checks_ready_topics_loses_no_wake() {
     topics_scenario::<Handles>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
     topics_scenario::<Handles>([0, 1], [&[1, 2], &[11]], usize::MAX, 0);
 }
 
 #[test]
-fn turns_that_another_event_ends() {
+fn a_turn_that_another_event_ends_loses_no_wake() {
     for others in 1..3 {
         topics_scenario::<Handles>([0, 1], [&[1], &[11]], usize::MAX, others);
         topics_scenario::<Handles>([0, 0], [&[1], &[11]], usize::MAX, others);
@@ -143,15 +143,14 @@ fn turns_that_another_event_ends() {
 }
 
 #[test]
-fn a_budget_on_ready_topics() {
+fn a_budget_on_ready_topics_leaves_nothing_behind() {
     topics_scenario::<Handles>([0, 0], [&[1, 2], &[11]], 1, 1);
     topics_scenario::<Handles>([0, 1], [&[1, 2], &[11]], 1, 0);
 }
 
-/// A request whose publication is the notify itself, beside a channel's messages: no message, no
-/// mark, no order of its own.
+/// A request that consists only of the notification, without a flag, beside a channel's messages.
 #[test]
-fn a_notification_that_is_its_own_publication() {
+fn a_notification_without_a_flag_is_not_lost() {
     model(|| {
         let latch = Latch::default();
         let topics = Arc::new(<Handles as Topics>::new(latch.clone()));
@@ -165,7 +164,7 @@ fn a_notification_that_is_its_own_publication() {
         };
         let remote = {
             let topics = topics.clone();
-            // Twice: the second finds the topic ready, or not.
+            // Twice: the second one may find the topic ready.
             thread::spawn(move || (0..2).for_each(|_| topics.0[1].notify().unwrap()))
         };
         let (mut arms, mut received, mut asked) = (0, false, false);
@@ -184,7 +183,7 @@ fn a_notification_that_is_its_own_publication() {
     });
 }
 
-/// A word from its parts: how to notify, how to take the topics, how to prepare a sleep.
+/// Makes a variant from three operations: notify, take the topics, prepare a sleep.
 macro_rules! broken_topics {
     (
         $name:ident,
@@ -216,61 +215,61 @@ macro_rules! broken_topics {
 
 const AWAKE: usize = 1;
 
-fn right_notify(word: &AtomicUsize, bit: usize, wake: impl Fn()) {
+fn correct_notify(word: &AtomicUsize, bit: usize, wake: impl Fn()) {
     fence(Ordering::SeqCst);
     if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) == 0 {
         wake();
     }
 }
 
-fn right_take(word: &AtomicUsize) -> usize {
+fn correct_take(word: &AtomicUsize) -> usize {
     let before = word.swap(AWAKE, Ordering::AcqRel);
     fence(Ordering::SeqCst);
     before
 }
 
-fn right_prepare(word: &AtomicUsize) -> bool {
+fn correct_prepare(word: &AtomicUsize) -> bool {
     word.compare_exchange(AWAKE, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 broken_topics!(
-    Whole,
-    notify: |word, bit, wake| { right_notify(word, bit, wake) },
-    take_ready: |word| { right_take(word) },
-    prepare: |word| { right_prepare(word) }
+    AllCorrect,
+    notify: |word, bit, wake| { correct_notify(word, bit, wake) },
+    take_ready: |word| { correct_take(word) },
+    prepare: |word| { correct_prepare(word) }
 );
 
-/// The parts of which the broken ones are made are right when none of them is broken.
+/// The operations of which the broken variants are made are correct together.
 #[test]
-fn the_parts_together_are_right() {
-    topics_scenario::<Whole>([0, 0], [&[1, 2], &[11]], usize::MAX, 1);
-    topics_scenario::<Whole>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
+fn the_correct_operations_pass() {
+    topics_scenario::<AllCorrect>([0, 0], [&[1, 2], &[11]], usize::MAX, 1);
+    topics_scenario::<AllCorrect>([0, 1], [&[1, 2], &[11]], usize::MAX, 1);
 }
 
 broken_topics!(
-    LooksTooEarly,
-    // The look at the word may pass the push.
+    ReadsTooEarly,
+    // The read of the word may be reordered before the push.
     notify: |word, bit, wake| {
         if word.load(Ordering::Relaxed) & bit == 0 && word.fetch_or(bit, Ordering::AcqRel) == 0 {
             wake();
         }
     },
-    take_ready: |word| { right_take(word) },
-    prepare: |word| { right_prepare(word) }
+    take_ready: |word| { correct_take(word) },
+    prepare: |word| { correct_prepare(word) }
 );
 
 #[test]
 #[should_panic(expected = "deadlock")]
 fn broken_topics_without_order_after_the_push() {
-    topics_scenario::<LooksTooEarly>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
+    topics_scenario::<ReadsTooEarly>([0, 0], [&[1, 2], &[11]], usize::MAX, 0);
 }
 
 broken_topics!(
     TakesTooLate,
-    notify: |word, bit, wake| { right_notify(word, bit, wake) },
-    // The looks may pass the taking.
+    notify: |word, bit, wake| { correct_notify(word, bit, wake) },
+    // The checks may be reordered before the exchange.
     take_ready: |word| { word.swap(AWAKE, Ordering::AcqRel) },
-    prepare: |word| { right_prepare(word) }
+    prepare: |word| { correct_prepare(word) }
 );
 
 #[test]
@@ -281,15 +280,15 @@ fn broken_topics_without_order_after_the_taking() {
 
 broken_topics!(
     OverwritesTopics,
-    notify: |word, bit, wake| { right_notify(word, bit, wake) },
-    // A sender notifies between the two steps.
+    notify: |word, bit, wake| { correct_notify(word, bit, wake) },
+    // A sender may notify between the two steps.
     take_ready: |word| {
         let before = word.load(Ordering::Acquire);
         word.store(AWAKE, Ordering::Release);
         fence(Ordering::SeqCst);
         before
     },
-    prepare: |word| { right_prepare(word) }
+    prepare: |word| { correct_prepare(word) }
 );
 
 #[test]
@@ -300,9 +299,9 @@ fn broken_topics_taken_in_two_steps() {
 
 broken_topics!(
     ArmsUnchecked,
-    notify: |word, bit, wake| { right_notify(word, bit, wake) },
-    take_ready: |word| { right_take(word) },
-    // Arms, whether or not a topic is set.
+    notify: |word, bit, wake| { correct_notify(word, bit, wake) },
+    take_ready: |word| { correct_take(word) },
+    // Arms although a topic may be set.
     prepare: |word| {
         word.swap(0, Ordering::AcqRel);
         true
@@ -317,7 +316,7 @@ fn broken_when_arming_does_not_check_for_topics() {
 
 broken_topics!(
     StepwiseNotify,
-    // Two senders find the loop asleep.
+    // Two senders may both find the loop asleep.
     notify: |word, bit, wake| {
         fence(Ordering::SeqCst);
         let before = word.load(Ordering::Relaxed);
@@ -325,8 +324,8 @@ broken_topics!(
             wake();
         }
     },
-    take_ready: |word| { right_take(word) },
-    prepare: |word| { right_prepare(word) }
+    take_ready: |word| { correct_take(word) },
+    prepare: |word| { correct_prepare(word) }
 );
 
 #[test]
@@ -365,7 +364,7 @@ fn broken_topics_when_notified_before_the_push() {
     );
 }
 
-/// A wake that failed leaves the topic ready, and the next send on any topic wakes.
+/// After a failed wake the topic stays ready, and the next send on any topic wakes the loop.
 #[test]
 fn after_a_failed_wake_a_send_on_another_topic_wakes() {
     model(|| {
@@ -380,19 +379,19 @@ fn after_a_failed_wake_a_send_on_another_topic_wakes() {
                     queues[topic].push(1);
                     topics[topic].notify_after_a_model_push();
                 }
-                // A notification after the one that failed.
+                // A notification after the failed one.
                 topics[1].notify().unwrap();
             })
         };
-        let (mut received, mut look) = (0, [false; 2]);
+        let (mut received, mut to_check) = (0, [false; 2]);
         while received < 2 {
             received +=
-                (0..2).filter(|&topic| look[topic] && queues[topic].pop().is_some()).count();
+                (0..2).filter(|&topic| to_check[topic] && queues[topic].pop().is_some()).count();
             if received < 2 && topics[0].prepare_sleep() {
                 latch.sleep();
             }
             let ready = topics[0].take_ready();
-            look = [0, 1].map(|topic| ready.has(Topic::new(topic)));
+            to_check = [0, 1].map(|topic| ready.has(Topic::new(topic)));
         }
         sender.join().unwrap();
     });
