@@ -9,18 +9,18 @@ use kodiak_raft::core::{
     ReadId, WriteChunk,
 };
 use kodiak_raft::types::{
-    Append, Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term,
-    Time, Write,
+    Body, Chunk, Entry, HardState, Index, Message, NodeId, Now, SnapshotMeta, Stamp, Term, Time,
+    Write,
 };
 
 use super::disk::{Disk, old_entry, voters};
 use super::language::{Command, Link, Node, Which};
-use super::show::{self, Questions};
+use super::show::{self, ReadRequests};
 
-/// More messages than any script needs: `settle` must end.
-const SETTLE_LIMIT: usize = 10_000;
+/// More messages than any script needs: `stabilize` must end.
+const STABILIZE_LIMIT: usize = 10_000;
 
-/// Every snapshot's file is so long.
+/// The length of every snapshot's file.
 const SNAPSHOT_BYTES: usize = 250;
 
 /// What changes a disk, in its order.
@@ -48,10 +48,10 @@ pub(super) struct Place {
 
 pub(super) struct Cluster {
     pub(super) places: Vec<Place>,
-    /// Those that the cluster was born with, from 1 on; others join.
-    founders: u64,
+    /// The number of initial members, which are 1 and up; others join.
+    initial_members: u64,
     settings: Vec<(String, u64)>,
-    has_begun: bool,
+    has_started: bool,
     millis: u64,
     /// Messages on their way, in the order in which they were sent, each with a number of its own.
     wire: Vec<(u64, Message)>,
@@ -62,7 +62,7 @@ pub(super) struct Cluster {
     /// How many actions the cores have asked for, and how many of these were commit marks.
     actions: (usize, usize),
     read_names: Vec<String>,
-    questions: Questions,
+    read_requests: ReadRequests,
     leaders: BTreeMap<Term, NodeId>,
     applied: BTreeMap<Index, Entry>,
     /// What the command that runs has printed.
@@ -82,9 +82,9 @@ impl Cluster {
         config(1, 0, settings)?;
         Ok(Cluster {
             places: (0..nodes).map(|_| Place::default()).collect(),
-            founders: nodes,
+            initial_members: nodes,
             settings: settings.to_vec(),
-            has_begun: false,
+            has_started: false,
             millis: 1_000,
             wire: Vec::new(),
             sent: 0,
@@ -92,7 +92,7 @@ impl Cluster {
             counts: BTreeMap::new(),
             actions: (0, 0),
             read_names: Vec::new(),
-            questions: Questions::default(),
+            read_requests: ReadRequests::default(),
             leaders: BTreeMap::new(),
             applied: BTreeMap::new(),
             printed: Vec::new(),
@@ -108,7 +108,7 @@ impl Cluster {
             Command::Log { node, terms } => self.set_log(*node, terms)?,
             Command::Term { node, term, vote } => self.set_term(*node, *term, *vote)?,
             _ => {
-                self.begin()?;
+                self.start_nodes()?;
                 self.run_after_start(command)?;
             }
         }
@@ -157,14 +157,14 @@ impl Cluster {
                 Ok(())
             }
             Command::Written { node, all } => self.written(*node, *all),
-            Command::Free { node } => {
+            Command::Release { node } => {
                 self.place(*node)?.is_held = false;
                 self.carry_out(*node)
             }
             Command::Snapshot { node } => self.take_snapshot(*node),
             Command::Crash { node } => self.crash(*node),
             Command::Restart { node } => self.restart(*node),
-            Command::Settle => self.settle(),
+            Command::Stabilize => self.stabilize(),
             Command::Status => self.status(),
             Command::Logs => self.logs(),
             Command::Peers { node } => {
@@ -174,7 +174,7 @@ impl Cluster {
             }
             Command::Count => self.count(),
             Command::Elect { node } => {
-                self.quietly(|cluster| cluster.time_out(*node).and_then(|()| cluster.settle()))
+                self.quietly(|cluster| cluster.time_out(*node).and_then(|()| cluster.stabilize()))
             }
             Command::Quietly { command } => {
                 self.quietly(|cluster| cluster.run_after_start(command))
@@ -185,7 +185,7 @@ impl Cluster {
     // Before the start.
 
     fn set_log(&mut self, node: Node, terms: &[u64]) -> Outcome {
-        let disk = self.unborn(node)?;
+        let disk = self.initial_disk(node)?;
         if !terms.is_sorted() || terms.first() == Some(&0) {
             return Err("a log's terms begin at 1 or more and never fall".to_owned());
         }
@@ -196,13 +196,13 @@ impl Cluster {
     }
 
     fn set_term(&mut self, node: Node, term: u64, vote: Option<Node>) -> Outcome {
-        self.unborn(node)?.hard_state =
+        self.initial_disk(node)?.hard_state =
             HardState { term: Term(term), vote: vote.map(NodeId), ..HardState::default() };
         Ok(())
     }
 
-    fn unborn(&mut self, node: Node) -> Result<&mut Disk, String> {
-        if self.has_begun {
+    fn initial_disk(&mut self, node: Node) -> Result<&mut Disk, String> {
+        if self.has_started {
             return Err(
                 "what a disk holds at first must be said before anything happens".to_owned()
             );
@@ -211,8 +211,8 @@ impl Cluster {
     }
 
     /// Starts every node, at the first command that is not about what disks hold.
-    fn begin(&mut self) -> Outcome {
-        if std::mem::replace(&mut self.has_begun, true) {
+    fn start_nodes(&mut self) -> Outcome {
+        if std::mem::replace(&mut self.has_started, true) {
             return Ok(());
         }
         for node in 1..=self.places.len() as Node {
@@ -245,14 +245,14 @@ impl Cluster {
     }
 
     pub(super) fn boot(&mut self, node: Node) -> Outcome {
-        // Who joins knows of no member.
-        let founders = if node <= self.founders { self.founders } else { 0 };
-        let (now, founding) = (self.now(), voters(founders));
+        // A node that joins knows of no member.
+        let members = if node <= self.initial_members { self.initial_members } else { 0 };
+        let (now, configuration) = (self.now(), voters(members));
         let settings = self.settings.clone();
         let place = self.place(node)?;
         place.lives += 1;
         let config = config(node, place.lives, &settings)?;
-        let core = Core::new(config, place.disk.saved(founding), now)
+        let core = Core::new(config, place.disk.saved(configuration), now)
             .map_err(|error| format!("node {node}: {error}"))?;
         place.core = Some(core);
         Ok(())
@@ -303,7 +303,7 @@ impl Cluster {
 
     fn pass(&mut self, millis: u64) -> Outcome {
         let end = self.millis + millis;
-        for _ in 0..SETTLE_LIMIT {
+        for _ in 0..STABILIZE_LIMIT {
             let deadline =
                 |place: &Place| Some(place.core.as_ref()?.poll_timeout()?.0.div_ceil(1_000_000));
             let deadlines =
@@ -315,9 +315,9 @@ impl Cluster {
                     return Ok(());
                 }
             }
-            self.settle()?;
+            self.stabilize()?;
         }
-        Err(format!("{SETTLE_LIMIT} timeouts in {millis} ms"))
+        Err(format!("{STABILIZE_LIMIT} timeouts in {millis} ms"))
     }
 
     fn propose(&mut self, node: Node, commands: &[String]) -> Outcome {
@@ -516,9 +516,7 @@ impl Cluster {
     fn send(&mut self, message: Message) {
         let link = (message.from, message.to);
         let (kind, entries) = match &message.body {
-            Body::AppendEntries(Append { entries, .. }) => {
-                (show::kind(&message.body), entries.len())
-            }
+            Body::AppendEntries(append) => (show::kind(&message.body), append.entries.len()),
             body => (show::kind(body), 0),
         };
         let count = self.counts.entry(link).or_default().entry(kind).or_default();
@@ -576,15 +574,15 @@ impl Cluster {
         self.carry_out(to)
     }
 
-    fn settle(&mut self) -> Outcome {
-        for _ in 0..SETTLE_LIMIT {
+    fn stabilize(&mut self) -> Outcome {
+        for _ in 0..STABILIZE_LIMIT {
             if self.wire.is_empty() {
                 return Ok(());
             }
             let (_, message) = self.wire.remove(0);
             self.deliver(message)?;
         }
-        Err(format!("after {SETTLE_LIMIT} messages there are still more"))
+        Err(format!("after {STABILIZE_LIMIT} messages there are still more"))
     }
 
     // What is shown.
@@ -594,7 +592,7 @@ impl Cluster {
     }
 
     fn say_message(&mut self, what: &str, message: &Message) {
-        let text = show::message(message, &mut self.questions);
+        let text = show::message(message, &mut self.read_requests);
         self.say(what, text);
     }
 
@@ -616,7 +614,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Keeps of what is said only events, and of each node's lines the last.
+    /// Prints only the events of what happens, and the last line of each node.
     fn quietly(&mut self, what: impl FnOnce(&mut Cluster) -> Outcome) -> Outcome {
         what(self)?;
         let said = std::mem::take(&mut self.printed);
@@ -701,15 +699,15 @@ fn config(node: Node, life: u64, settings: &[(String, u64)]) -> Result<Config, S
             "tail-bytes" => config.tail_bytes = size,
             _ => {
                 return Err(format!(
-                    "`{name}` is no setting; there are election-millis, heartbeat-millis, message-bytes, \
-                     in-flight-messages, in-flight-bytes, snapshot-chunk-bytes, snapshot-chunks, retained-snapshots, \
-                     drift-ppm and tail-bytes"
+                    "`{name}` is no setting; there are election-millis, heartbeat-millis, \
+                     message-bytes, in-flight-messages, in-flight-bytes, snapshot-chunk-bytes, \
+                     snapshot-chunks, retained-snapshots, drift-ppm and tail-bytes"
                 ));
             }
         }
     }
     config.validate().map_err(|error| error.to_string())?;
-    // The scripts show what a stall does, not how long it is borne.
+    // The scripts show what a stall does, not how long a leader tolerates it.
     config.stall_timeout = Some(config.election_timeout.max);
     Ok(config)
 }

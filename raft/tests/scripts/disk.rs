@@ -1,4 +1,4 @@
-//! What survives a crash: a log on a disk that does what it is told, at once and completely.
+//! What survives a crash: a log on a disk that carries out every write at once and completely.
 
 use bytes::Bytes;
 use kodiak_raft::core::Fetch;
@@ -70,7 +70,7 @@ impl Disk {
     }
 
     /// What a node finds when it starts.
-    pub(crate) fn saved(&self, founding: Configuration) -> Saved {
+    pub(crate) fn saved(&self, initial: Configuration) -> Saved {
         let base = self.base.0 as usize;
         let base_term = base.checked_sub(1).map_or(Term(0), |position| self.entries[position].term);
         let mut terms = TermTable::after(self.base, base_term);
@@ -84,6 +84,7 @@ impl Disk {
         };
         let configurations =
             tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
+        let founding = initial;
         Saved { hard_state, founding, snapshot, configurations, terms, tail, ..Saved::default() }
     }
 }

@@ -49,7 +49,7 @@ fn last_lines(output: &str) -> String {
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-/// Compares a file with what it prints now; writes it anew if `update`.
+/// Compares a file with what its script prints now; rewrites it if `update`.
 ///
 /// # Errors
 /// Shows the first line that differs, or says what is wrong with the script.

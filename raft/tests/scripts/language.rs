@@ -1,5 +1,5 @@
-//! The language of the scripts: what a line may say. README.md, beside this file, is for those who
-//! write them.
+//! The language of the scripts: what a line may say. README.md, beside this file, describes it for
+//! their authors.
 
 use std::fmt;
 
@@ -20,24 +20,24 @@ pub(crate) enum Command {
     /// `term 1: 7` or `term 1: 7 voted 2`: before anything happens.
     Term { node: Node, term: u64, vote: Option<Node> },
     /// `timeout 1`: the clock moves to node 1's next deadline, unless it is past already, and node
-    /// 1 is told.
+    /// 1's timer fires.
     Timeout { node: Node },
-    /// `wait 100`: the clock moves by so many milliseconds. Nobody is told.
+    /// `wait 100`: the clock moves by 100 ms. No timer fires.
     Wait { millis: u64 },
-    /// `pass 100`: so many milliseconds pass; every node is told at its deadlines, and what is sent
-    /// arrives at once.
+    /// `pass 100`: 100 ms pass. Every node's timer fires at its deadlines, and what is sent arrives
+    /// at once.
     Pass { millis: u64 },
     /// `propose 1 x y`: a command each.
     Propose { node: Node, commands: Vec<String> },
-    /// `read 1 a`: a read called a.
+    /// `read 1 a`: a read with the name a.
     Read { node: Node, name: String },
     /// `lease-read 1 a`: one for which a lease is enough.
     LeaseRead { node: Node, name: String },
     /// `join 4`: a node that waits to be added.
     Join { node: Node },
-    /// `change 1 promote 4 remove 3`: leader 1 is asked for all of it in one step.
+    /// `change 1 promote 4 remove 3`: asks leader 1 for all these changes in one step.
     Change { node: Node, changes: Vec<MemberChange> },
-    /// `transfer 1` or `transfer 1 3`: leader 1 is asked to hand over.
+    /// `transfer 1` or `transfer 1 3`: asks leader 1 to hand over.
     Transfer { node: Node, to: Option<Node> },
     /// `members`: by which configuration every node counts.
     Members,
@@ -51,20 +51,20 @@ pub(crate) enum Command {
     Cut { sides: Vec<Vec<Node>> },
     /// `heal`: no more cuts.
     Heal,
-    /// `hold 1`: node 1's disk finishes nothing until it is told.
+    /// `hold 1`: node 1's disk finishes no write before `written` or `release`.
     Hold { node: Node },
     /// `written 1`: the oldest write is done; `all` of them.
     Written { node: Node, all: bool },
-    /// `free 1`: finishes all, and from now on at once.
-    Free { node: Node },
+    /// `release 1`: node 1's disk finishes all writes, and from now on each at once.
+    Release { node: Node },
     /// `snapshot 1`: node 1's state machine takes one of all that it has applied.
     Snapshot { node: Node },
     /// `crash 1`: what was not written is gone.
     Crash { node: Node },
     /// `restart 1`: from its disk.
     Restart { node: Node },
-    /// `settle`: delivers everything, oldest first, until nothing is left.
-    Settle,
+    /// `stabilize`: delivers all messages, oldest first, until none is left.
+    Stabilize,
     /// `status`: every node, and every message on its way.
     Status,
     /// `logs`: every log's terms.
@@ -73,13 +73,13 @@ pub(crate) enum Command {
     Peers { node: Node },
     /// `count`: what was sent on each link since the last `count`.
     Count,
-    /// `elect 1`: `timeout 1` and `settle`, quietly.
+    /// `elect 1`: `timeout 1` and `stabilize`, quietly.
     Elect { node: Node },
-    /// `quietly settle`: shows events and how nodes are afterwards, and not how that came about.
+    /// `quietly stabilize`: shows only the events, and the state of the nodes afterwards.
     Quietly { command: Box<Command> },
 }
 
-/// A directed pair; 0 stands for everybody (`*`).
+/// A directed pair; 0 stands for any node (`*`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) from: Node,
@@ -108,11 +108,13 @@ impl fmt::Display for Link {
     }
 }
 
-/// Every command's form, for the error that says what there is.
-const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | timeout N | wait MILLIS | pass MILLIS | \
-     propose N COMMAND .. | read N NAME | lease-read N NAME | join N | change N CHANGE .. | transfer N [N] | members | deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
-     cut N .. | N .. | heal | hold N | written N [all] | free N | snapshot N | crash N | restart N | settle | status | logs | peers N | count | \
-     elect N | quietly COMMAND";
+/// The form of every command, for the error that lists them.
+const FORMS: &str = "cluster N [SETTING=N ..] | log N: TERM .. | term N: TERM [voted N] | \
+    timeout N | wait MILLIS | pass MILLIS | propose N COMMAND .. | read N NAME | \
+    lease-read N NAME | join N | change N CHANGE .. | transfer N [N] | members | \
+    deliver A->B [PLACE|all] | repeat A->B [PLACE|all] | drop A->B [PLACE|all] | \
+    cut N .. | N .. | heal | hold N | written N [all] | release N | snapshot N | crash N | \
+    restart N | stabilize | status | logs | peers N | count | elect N | quietly COMMAND";
 
 impl Command {
     /// Understands a line.
@@ -179,11 +181,11 @@ impl Command {
             ("hold", [node]) => Ok(Command::Hold { node: number(node)? }),
             ("written", [node]) => Ok(Command::Written { node: number(node)?, all: false }),
             ("written", [node, "all"]) => Ok(Command::Written { node: number(node)?, all: true }),
-            ("free", [node]) => Ok(Command::Free { node: number(node)? }),
+            ("release", [node]) => Ok(Command::Release { node: number(node)? }),
             ("snapshot", [node]) => Ok(Command::Snapshot { node: number(node)? }),
             ("crash", [node]) => Ok(Command::Crash { node: number(node)? }),
             ("restart", [node]) => Ok(Command::Restart { node: number(node)? }),
-            ("settle", []) => Ok(Command::Settle),
+            ("stabilize", []) => Ok(Command::Stabilize),
             ("status", []) => Ok(Command::Status),
             ("logs", []) => Ok(Command::Logs),
             ("peers", [node]) => Ok(Command::Peers { node: number(node)? }),

@@ -1,5 +1,5 @@
 //! Interactions of cores as text: every `*.txt` here is a script with what it prints (README.md
-//! explains the language). After a change that is meant: `KODIAK_UPDATE_SCRIPTS=1 cargo test -p
+//! explains the language). After an intended change: `KODIAK_UPDATE_SCRIPTS=1 cargo test -p
 //! kodiak-raft --test scripts`, and read the diff.
 
 mod cluster;
@@ -32,13 +32,14 @@ fn every_script_prints_what_it_did() {
         scripts.iter().filter_map(|script| golden::check(script, update).err()).collect();
     assert!(
         failures.is_empty(),
-        "{}\nif that is meant: KODIAK_UPDATE_SCRIPTS=1 cargo test -p kodiak-raft --test scripts",
+        "{}\nif the change is intended: \
+         KODIAK_UPDATE_SCRIPTS=1 cargo test -p kodiak-raft --test scripts",
         failures.join("\n")
     );
 }
 
 #[test]
-fn a_bad_script_is_told_where_it_is_bad() {
+fn an_error_names_the_line_of_the_script() {
     let cases = [
         ("timeout 1", "s.txt:1: a script begins with `cluster N`"),
         ("cluster 3\n\ndance 1", "s.txt:3: `dance 1` is none of: cluster N"),
@@ -82,7 +83,7 @@ fn a_difference_is_shown_by_its_line() {
     let error = golden::check(&file, false).unwrap_err();
     assert!(error.starts_with("s.txt:3: the file has `    is      1 asleep`"), "{error}");
     golden::check(&file, true).unwrap();
-    golden::check(&file, false).expect("what was written anew is what it prints");
+    golden::check(&file, false).expect("the rewritten file is what it prints");
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("cluster 1\ntimeout 1\n    writes  1 #1: term 1, vote 1\n"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! How things look in a script's output. An entry is `index/term`, with `=command` if it has one.
+//! The output of scripts. An entry is `index/term`, with `=command` if it has one.
 
 use kodiak_raft::core::{Core, Event, PeerMode, PeerStatus, Role};
 use kodiak_raft::types::{
@@ -6,12 +6,12 @@ use kodiak_raft::types::{
     TermTable, Write,
 };
 
-/// Questions' numbers are drawn from seeds; a script shows which question of its node it is
+/// Numbers of read requests are drawn from seeds; a script shows which request of its node it is
 /// instead.
 #[derive(Debug, Default)]
-pub(super) struct Questions(Vec<(NodeId, u64)>);
+pub(super) struct ReadRequests(Vec<(NodeId, u64)>);
 
-impl Questions {
+impl ReadRequests {
     fn ordinal(&mut self, asker: NodeId, request: u64) -> usize {
         if !self.0.contains(&(asker, request)) {
             self.0.push((asker, request));
@@ -94,7 +94,7 @@ pub(super) fn kind(body: &Body) -> &'static str {
     }
 }
 
-pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
+pub(super) fn message(message: &Message, read_requests: &mut ReadRequests) -> String {
     let Message { from, to, term, body } = message;
     let answer = |granted: bool| if granted { "granted" } else { "refused" };
     let details = match body {
@@ -138,7 +138,7 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         }
         Body::RequestReadIndex { request, may_lease } => {
             let lease = if *may_lease { ", a lease is enough" } else { "" };
-            format!("question {}{lease}", questions.ordinal(*from, *request))
+            format!("request {}{lease}", read_requests.ordinal(*from, *request))
         }
         Body::Forgot { last_index } => format!("up to {last_index}"),
         Body::CommittedConflict { index, log_term } => {
@@ -147,10 +147,10 @@ pub(super) fn message(message: &Message, questions: &mut Questions) -> String {
         Body::StateDigest(digest) => format!("{digest:?}"),
         Body::StateDigests(digests) => format!("{digests:?}"),
         Body::ReadIndex { request, index } => {
-            let question = questions.ordinal(*to, *request);
+            let request = read_requests.ordinal(*to, *request);
             match index {
-                Some(index) => format!("question {question}: {index}"),
-                None => format!("question {question}: cannot say"),
+                Some(index) => format!("request {request}: {index}"),
+                None => format!("request {request}: cannot say"),
             }
         }
     };
@@ -184,9 +184,9 @@ pub(super) fn event(event: &Event) -> Option<String> {
             "the {}configuration of entry {index} is in force",
             if *is_joint { "joint " } else { "" }
         )),
-        Event::Removed { index } => Some(format!("is no member any more since entry {index}")),
+        Event::Removed { index } => Some(format!("is no longer a member since entry {index}")),
         Event::NoLongerVoter { term } => {
-            Some(format!("has no vote any more, gives up term {term}"))
+            Some(format!("no longer has a vote, gives up term {term}"))
         }
         Event::TransferFailed { to } => Some(format!("{to} did not take over")),
         Event::Forgot { mark } => Some(format!(

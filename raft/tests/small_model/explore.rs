@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::fingerprint::Fingerprints;
 use crate::scope::Scope;
 use crate::show;
-use crate::state::{Broken, CHANGES, Event, State};
+use crate::state::{CHANGES, ClusterState, Step, Violation};
 
 /// What an exploration went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,9 +17,9 @@ pub(crate) struct Extent {
     pub(crate) states: usize,
     /// Steps between them.
     pub(crate) steps: usize,
-    /// The longest way taken without coming back to a known state.
+    /// The longest path without a return to a known state.
     pub(crate) depth: usize,
-    /// There is nothing else within the scope.
+    /// Whether all of the scope was visited.
     pub(crate) is_exhausted: bool,
 }
 
@@ -48,28 +48,28 @@ impl fmt::Display for Failure {
     }
 }
 
-/// After so many states a line says how far it is.
-const REPORT: usize = 5_000_000;
+/// The number of states between two lines that report how far the exploration is.
+const REPORT_INTERVAL: usize = 5_000_000;
 
 struct Frame {
-    state: State,
-    events: Vec<Event>,
+    state: ClusterState,
+    events: Vec<Step>,
     next: usize,
 }
 
 impl Frame {
-    fn new(state: State, scope: &Scope) -> Frame {
+    fn new(state: ClusterState, scope: &Scope) -> Frame {
         let events = state.events(scope);
         Frame { state, events, next: 0 }
     }
 }
 
-/// Visits every state, or `limit` of them. Says after every few million how far it is.
+/// Visits every state, or `limit` of them. Prints after every few million how far it is.
 ///
 /// # Errors
 /// With the first broken promise, and the way to it.
 pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure>> {
-    let (begin, initial) = (Instant::now(), State::initial(scope));
+    let (begin, initial) = (Instant::now(), ClusterState::initial(scope));
     let mut visited = Fingerprints::default();
     visited.insert(initial.fingerprint());
     let mut extent = Extent { states: 1, ..Extent::default() };
@@ -96,7 +96,7 @@ pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure
             if extent.states == limit {
                 return Ok(extent);
             }
-            if extent.states.is_multiple_of(REPORT) {
+            if extent.states.is_multiple_of(REPORT_INTERVAL) {
                 let seconds = begin.elapsed().as_secs();
                 println!(
                     "  {} million states, {} million steps, {seconds} s",
@@ -110,7 +110,7 @@ pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure
 }
 
 /// A step; the core's own assertions count as promises.
-fn step(state: &State, event: Event, scope: &Scope) -> Result<State, Broken> {
+fn step(state: &ClusterState, event: Step, scope: &Scope) -> Result<ClusterState, Violation> {
     panic::catch_unwind(AssertUnwindSafe(|| state.after(event, scope))).unwrap_or_else(|panicked| {
         let text = panicked.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -118,41 +118,41 @@ fn step(state: &State, event: Event, scope: &Scope) -> Result<State, Broken> {
     })
 }
 
-fn describe(state: &State, event: Event) -> String {
-    let mut questions = show::Questions::default();
+fn describe(state: &ClusterState, event: Step) -> String {
+    let mut read_requests = show::ReadRequests::default();
     match event {
-        Event::Deliver { place } => {
-            format!("arrives {}", show::message(&state.wire[place].message, &mut questions))
+        Step::Deliver { place } => {
+            format!("arrives {}", show::message(&state.wire[place].message, &mut read_requests))
         }
-        Event::Repeat { place } => {
+        Step::Repeat { place } => {
             format!(
                 "arrives, and stays {}",
-                show::message(&state.wire[place].message, &mut questions)
+                show::message(&state.wire[place].message, &mut read_requests)
             )
         }
-        Event::Lose { place } => {
-            format!("lost    {}", show::message(&state.wire[place].message, &mut questions))
+        Step::Lose { place } => {
+            format!("lost    {}", show::message(&state.wire[place].message, &mut read_requests))
         }
-        Event::Written { node } => {
+        Step::Written { node } => {
             format!("written {} {}", node + 1, show::write(&state.nodes[node].writes[0]))
         }
-        Event::Timeout { node } => format!("timeout of {}", node + 1),
-        Event::Tick { node } => format!("leader {} looks at its clock", node + 1),
-        Event::Propose { node } => format!("a command for {}", node + 1),
-        Event::Change { node, place } => {
+        Step::Timeout { node } => format!("timeout of {}", node + 1),
+        Step::Tick { node } => format!("leader {} looks at its clock", node + 1),
+        Step::Propose { node } => format!("a command for {}", node + 1),
+        Step::Change { node, place } => {
             format!("leader {} is asked for {:?}", node + 1, CHANGES[place])
         }
-        Event::Transfer { node, to } => {
+        Step::Transfer { node, to } => {
             format!("leader {} is asked to hand over to {to}", node + 1)
         }
-        Event::Forget { node, leader } => {
+        Step::Forget { node, leader } => {
             format!(
                 "{}'s disk is put back to what it was at first; leader {} meets it",
                 node + 1,
                 leader + 1
             )
         }
-        Event::Crash { node, written } => {
+        Step::Crash { node, written } => {
             format!("{} crashes and restarts with {written} of its writes", node + 1)
         }
     }

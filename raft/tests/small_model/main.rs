@@ -1,5 +1,5 @@
-//! Every interleaving of a small cluster's life: three real cores, a few elections, commands and
-//! crashes; messages arrive in any order or never; members and leaders change; every write is done
+//! Explores every interleaving of a small cluster: three real cores, a few elections, commands and
+//! crashes. Messages arrive in any order or never; members and leaders change; every write is done
 //! at any later time or lost in a crash. Depth first, with a set of fingerprints.
 //!
 //! Without a model checker's library: `stateright` (0.31) explores and remembers much as
@@ -7,10 +7,14 @@
 //! along, which nothing here needs.
 //!
 //! ```sh
-//! cargo test -p kodiak-raft --test small_model                                             # a small scope: at once
-//! KODIAK_SCOPE=large cargo test --release -p kodiak-raft --test small_model -- --nocapture # the large ones: minutes
-//! KODIAK_SCOPE="elections=2 commands=1 crashes=1 order=links" cargo test ...               # one of your own
-//! cargo test --release -p kodiak-raft --features mutants --test small_model -- --nocapture # which planted faults are found
+//! # A small scope, at once:
+//! cargo test -p kodiak-raft --test small_model
+//! # The large ones, in minutes:
+//! KODIAK_SCOPE=large cargo test --release -p kodiak-raft --test small_model -- --nocapture
+//! # One of your own:
+//! KODIAK_SCOPE="elections=2 commands=1 crashes=1 order=links" cargo test ...
+//! # Which planted faults are found:
+//! cargo test --release -p kodiak-raft --features mutants --test small_model -- --nocapture
 //! ```
 
 #[path = "../scripts/disk.rs"]
@@ -49,7 +53,7 @@ fn exhaust(name: &str, scope: Scope) -> Extent {
     }
 }
 
-/// What `KODIAK_SCOPE` says; without it, what is gone through in a moment.
+/// The scopes that `KODIAK_SCOPE` names; without it, small ones that take a moment.
 fn scopes() -> Vec<(String, Scope)> {
     let named = |words: &str| {
         (

@@ -1,7 +1,8 @@
-//! Faults planted in the core, and how much of which scope it takes to find them. Those about time,
-//! windows, reads and snapshots are not here: they break no promise that this model keeps an eye
-//! on. The scripts and the simulator have them. Nor are those of membership that take a fourth
-//! node, or a second life of an id.
+//! Faults planted in the core, and how much of which scope it takes to find them.
+//!
+//! Those about time, windows, reads and snapshots are not here: they break no promise that this
+//! model checks. The scripts and the simulator find them. Nor are those of membership here that
+//! take a fourth node, or a second life of an id.
 
 use std::time::Instant;
 
@@ -24,7 +25,7 @@ const TABLE: &[(Mutant, &str, bool)] = &[
     // The vote is given twice only if the voter crashes in between, and a second candidate has not
     // heard of the first: more states than the limit lie before that.
     (Mutant::VoteBeforeDurable, "elections=2 crashes=1 in-flight=1", false),
-    // A voter that has just acknowledged an entry helps nobody to depose its leader, unless it
+    // A voter that has just acknowledged an entry does not help to depose its leader, unless it
     // crashes and forgets that.
     (Mutant::VoteForShorterLog, "elections=2 crashes=1 in-flight=1 disks=quick", true),
     (Mutant::AppendWithoutPrevious, "in-flight=1 disks=quick logs=2/1/", true),
@@ -40,8 +41,8 @@ const TABLE: &[(Mutant, &str, bool)] = &[
         true,
     ),
     (Mutant::ForgottenMakesMajoritySmaller, "forgets=1 in-flight=1 disks=quick order=links", true),
-    // The node acknowledged something in a later term than the leader's that tells it, and forgot
-    // that, too.
+    // The node acknowledged something in a later term than that of the leader that informs it, and
+    // forgot that, too.
     (
         Mutant::MarkDroppedAtCatchUp,
         "elections=3 forgets=1 in-flight=1 disks=quick order=links",
@@ -78,7 +79,8 @@ fn faults_are_found() {
             let (states, seconds) = (failure.extent.states, begin.elapsed().as_secs_f64());
             let (promise, way) = (failure.promise, failure.events.len());
             println!(
-                "{mutant:?}, promises {}: {states} states, {seconds:.1} s, {way} steps: {promise}: {words}",
+                "{mutant:?}, promises {}: {states} states, {seconds:.1} s, {way} steps: \
+                 {promise}: {words}",
                 if checks_promises { "compared with the disk" } else { "not looked at" }
             );
         }

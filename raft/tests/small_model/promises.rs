@@ -7,14 +7,14 @@ use kodiak_raft::types::{Body, Configuration, Index, Message, NodeId, Payload};
 
 use crate::disk::Disk;
 use crate::scope::Scope;
-use crate::state::{Broken, NODES, Node, State, founding};
+use crate::state::{ClusterState, NODES, Node, Violation, initial_configuration};
 
 /// Compares a message that leaves a node with its disk: a vote, a candidacy, an acknowledgement
 /// must be there.
 ///
 /// # Errors
 /// If it is not.
-pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Broken> {
+pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Violation> {
     let broken = |what| Err((what, format!("{message:?} with {:?} on disk", disk.hard_state)));
     let has =
         |vote: NodeId| disk.hard_state.term == message.term && disk.hard_state.vote == Some(vote);
@@ -37,11 +37,11 @@ pub(crate) fn check_sent(message: &Message, disk: &Disk) -> Result<(), Broken> {
 /// # Errors
 /// Says which promise is broken.
 pub(crate) fn check(
-    before: &State,
-    after: &mut State,
+    before: &ClusterState,
+    after: &mut ClusterState,
     position: usize,
     scope: &Scope,
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     let node = after.nodes[position].clone();
     own_marks(&node)?;
     if Arc::ptr_eq(&before.nodes[position], &node) {
@@ -57,7 +57,7 @@ pub(crate) fn check(
     after.nodes.iter().try_for_each(|node| leader_completeness(after, &node.core))
 }
 
-fn own_marks(node: &Node) -> Result<(), Broken> {
+fn own_marks(node: &Node) -> Result<(), Violation> {
     let (core, disk) = (&node.core, &node.disk);
     if core.commit() > core.last_index()
         || core.durable() > core.last_index()
@@ -77,7 +77,7 @@ fn own_marks(node: &Node) -> Result<(), Broken> {
     Ok(())
 }
 
-fn leader_append_only(before: &Core, after: &Core) -> Result<(), Broken> {
+fn leader_append_only(before: &Core, after: &Core) -> Result<(), Violation> {
     let stays = before.is_leader() && after.is_leader() && before.term() == after.term();
     if stays
         && (1..=before.last_index().0)
@@ -92,7 +92,7 @@ fn leader_append_only(before: &Core, after: &Core) -> Result<(), Broken> {
     Ok(())
 }
 
-fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
+fn election_safety(state: &mut ClusterState, core: &Core) -> Result<(), Violation> {
     if !core.is_leader() {
         return Ok(());
     }
@@ -112,7 +112,7 @@ fn election_safety(state: &mut State, core: &Core) -> Result<(), Broken> {
 }
 
 /// While a leader holds a lease nobody leads a later term.
-fn lease_exclusion(state: &State) -> Result<(), Broken> {
+fn lease_exclusion(state: &ClusterState) -> Result<(), Violation> {
     let cores = || state.nodes.iter().map(|node| &node.core);
     let holders =
         cores().filter(|core| core.lease_until().is_some_and(|until| state.clock < until));
@@ -139,7 +139,7 @@ fn latest_configuration(core: &Core, scope: &Scope) -> Configuration {
             _ => None,
         }
     });
-    latest.unwrap_or_else(|| founding(scope))
+    latest.unwrap_or_else(|| initial_configuration(scope))
 }
 
 /// By what a leader may have counted in this step: what it has now, or had before the step. If that
@@ -163,7 +163,12 @@ fn decides(configuration: &Configuration, nodes: &[NodeId]) -> bool {
 }
 
 /// State-machine safety, and that an entry is committed only when a quorum of the disks has it.
-fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> Result<(), Broken> {
+fn commitment(
+    state: &mut ClusterState,
+    before: &Core,
+    core: &Core,
+    scope: &Scope,
+) -> Result<(), Violation> {
     for index in (1..=core.commit().0).map(Index) {
         let entry = core.entry(index).expect("nothing leaves so small a tail");
         if let Some((known, _)) = state.history.committed.get(index.0 as usize - 1) {
@@ -191,7 +196,7 @@ fn commitment(state: &mut State, before: &Core, core: &Core, scope: &Scope) -> R
     Ok(())
 }
 
-fn log_matching(one: &Core, other: &Core) -> Result<(), Broken> {
+fn log_matching(one: &Core, other: &Core) -> Result<(), Violation> {
     let shared = one.last_index().min(other.last_index());
     let equal_terms = |index: &Index| one.terms().term_at(*index) == other.terms().term_at(*index);
     let Some(last) = (1..=shared.0).rev().map(Index).find(equal_terms) else { return Ok(()) };
@@ -207,7 +212,7 @@ fn log_matching(one: &Core, other: &Core) -> Result<(), Broken> {
     }
 }
 
-fn leader_completeness(state: &State, core: &Core) -> Result<(), Broken> {
+fn leader_completeness(state: &ClusterState, core: &Core) -> Result<(), Violation> {
     let later = |(_, term): &&(_, _)| core.is_leader() && *term < core.term();
     let missing = state
         .history

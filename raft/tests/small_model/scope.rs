@@ -1,4 +1,4 @@
-//! What an exploration may use up, and how its wire behaves.
+//! The bounds of an exploration, and how its wire behaves.
 
 /// How messages may be overtaken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +19,11 @@ pub(crate) enum Disks {
     Slow,
 }
 
-/// Who wants leases.
+/// Which nodes want leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leases {
-    Nobody,
-    /// The first and the third node at first; whoever restarts has changed its mind.
+    None,
+    /// The first and the third node at first; each restart changes the node's setting.
     Mixed,
 }
 
@@ -31,20 +31,20 @@ pub(crate) enum Leases {
 /// order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Scope {
-    /// Election timeouts, of anybody.
+    /// Election timeouts, of any node.
     pub(crate) elections: u8,
-    /// Commands proposed, to anybody who takes himself for a leader. (Each election won adds an
+    /// Commands proposed, to any node that considers itself leader. (Each election won adds an
     /// entry of its own.)
     pub(crate) commands: u8,
     /// Crashes, each with a restart. Of the writes that are under way any number, from the first,
     /// may be on the disk.
     pub(crate) crashes: u8,
-    /// Changes of who votes, by anybody who takes himself for a leader, as far as the core takes
+    /// Changes of the voters, by any node that considers itself leader, as far as the core takes
     /// them.
     pub(crate) changes: u8,
-    /// Leadership is handed over so often, to anybody.
+    /// Transfers of leadership, to any node.
     pub(crate) transfers: u8,
-    /// So many of the three, the last ones, are learners at first.
+    /// How many of the three nodes, the last ones, are learners at first.
     pub(crate) learners: u8,
     /// Messages that arrive a second time.
     pub(crate) duplicates: u8,
@@ -77,7 +77,7 @@ pub(crate) const SMALL: Scope = Scope {
     learners: 0,
     duplicates: 0,
     forgets: 0,
-    leases: Leases::Nobody,
+    leases: Leases::None,
     in_flight: 2,
     message_bytes: 1 << 20,
     logs: [[0; 4]; 3],
@@ -86,7 +86,7 @@ pub(crate) const SMALL: Scope = Scope {
     checks_promises: true,
 };
 
-/// What is gone through in a moment, too: a node that forgets and the fence behind which it comes
+/// Two more that are explored in a moment: a node that forgets and the fence behind which it comes
 /// back; nodes that differ in whether they want leases, and change that.
 pub(crate) const FURTHER: [(&str, &str); 2] = [
     ("one that forgets", "elections=1 forgets=1 in-flight=1 disks=quick order=links"),
@@ -94,7 +94,7 @@ pub(crate) const FURTHER: [(&str, &str); 2] = [
 ];
 
 /// What takes minutes in a release build: two elections and three entries (each election's no-op
-/// and a command), slow disks, a crash, changes of who votes, a transfer.
+/// and a command), slow disks, a crash, changes of the voters, a transfer.
 pub(crate) const LARGE: [&str; 7] = [
     "elections=2 forgets=1 in-flight=1 disks=quick order=links",
     "elections=2 crashes=1 leases=mixed in-flight=1 disks=quick order=links",
@@ -110,7 +110,7 @@ impl Scope {
     pub(crate) fn is_symmetric(&self) -> bool {
         let is_same = self.logs[0] == self.logs[1] && self.logs[1] == self.logs[2];
         let has_names = self.learners > 0 || self.changes > 0 || self.transfers > 0;
-        is_same && !has_names && self.leases == Leases::Nobody
+        is_same && !has_names && self.leases == Leases::None
     }
 
     /// `SMALL`, changed by words such as `elections=2 commands=1 order=links disks=quick`.
@@ -137,7 +137,7 @@ impl Scope {
                 ("duplicates", _) => scope.duplicates = number()?,
                 ("forgets", _) => scope.forgets = number()?,
                 ("leases", "mixed") => scope.leases = Leases::Mixed,
-                ("leases", "nobody") => scope.leases = Leases::Nobody,
+                ("leases", "none") => scope.leases = Leases::None,
                 ("in-flight", _) => scope.in_flight = number()?.max(1).into(),
                 ("message-bytes", _) => scope.message_bytes = number()?.max(1).into(),
                 ("logs", terms) => scope.logs = logs(terms)?,
@@ -147,8 +147,9 @@ impl Scope {
                 ("disks", "slow") => scope.disks = Disks::Slow,
                 _ => {
                     return Err(format!(
-                        "`{word}` is none of elections=N commands=N crashes=N changes=N transfers=N learners=N duplicates=N forgets=N leases=mixed|nobody in-flight=N message-bytes=N \
-                         logs=12/1/3 order=links|any disks=quick|slow"
+                        "`{word}` is none of elections=N commands=N crashes=N changes=N \
+                         transfers=N learners=N duplicates=N forgets=N leases=mixed|none \
+                         in-flight=N message-bytes=N logs=12/1/3 order=links|any disks=quick|slow"
                     ));
                 }
             }

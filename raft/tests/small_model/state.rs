@@ -1,10 +1,10 @@
 //! A state of the whole: three real cores, their disks, the messages on their way, and what has
 //! been promised so far.
 //!
-//! Time is one clock for all that stands still except when an election timeout fires: then it moves
+//! All nodes share one clock. It stands still except when an election timeout fires: then it moves
 //! to that deadline. All timeouts are of one length, so every time in a core is a small multiple of
-//! it and states that differ only in how long something took coincide. Who hears of a leader before
-//! and who after the clock moves is decided by the order of the events, so stickiness and
+//! it and states that differ only in how long something took coincide. The order of the steps
+//! decides which node hears of a leader before the clock moves, and which after, so stickiness and
 //! check-quorum are explored both ways.
 
 use std::collections::VecDeque;
@@ -60,9 +60,9 @@ pub(crate) struct History {
     pub(crate) committed: Vec<(Entry, Term)>,
 }
 
-/// Everything.
+/// The state of the whole cluster.
 #[derive(Clone, Debug)]
-pub(crate) struct State {
+pub(crate) struct ClusterState {
     pub(crate) nodes: [Arc<Node>; NODES],
     node_fingerprints: [u64; NODES],
     /// In the order in which they were sent, as far as that matters: link by link, and with
@@ -70,17 +70,17 @@ pub(crate) struct State {
     pub(crate) wire: Vec<Flight>,
     pub(crate) clock: Time,
     pub(crate) history: Arc<History>,
-    pub(crate) left: Left,
-    /// A node that forgot and has not been told. A living leader tells it before it votes: that it
-    /// cannot vote until then is what the promises rest on.
-    untold: Option<usize>,
+    pub(crate) budget: Budget,
+    /// A node that forgot and does not know it yet. A living leader informs it before it votes: the
+    /// promises rest on that.
+    unaware: Option<usize>,
     /// What was on the disk that forgot. Acknowledgements of it may be on their way, and count.
     pub(crate) forgotten: Arc<(NodeId, Vec<Entry>)>,
 }
 
-/// What is left of a scope's budgets.
+/// How much of what a scope allows is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Left {
+pub(crate) struct Budget {
     elections: u8,
     commands: u8,
     crashes: u8,
@@ -90,17 +90,17 @@ pub(crate) struct Left {
     forgets: u8,
 }
 
-impl Left {
-    fn of(scope: &Scope) -> Left {
+impl Budget {
+    fn of(scope: &Scope) -> Budget {
         let Scope { elections, commands, crashes, changes, transfers, duplicates, forgets, .. } =
             *scope;
-        Left { elections, commands, crashes, changes, transfers, duplicates, forgets }
+        Budget { elections, commands, crashes, changes, transfers, duplicates, forgets }
     }
 }
 
 /// What may happen next. Nodes are positions from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum Step {
     /// The message in this place arrives. If links keep their order, what was sent before it on its
     /// link is lost.
     Deliver { place: usize },
@@ -110,7 +110,7 @@ pub(crate) enum Event {
     Lose { place: usize },
     /// The node's oldest write is done.
     Written { node: usize },
-    /// A node that does not lead has waited long enough.
+    /// The election timeout of a node that does not lead is over.
     Timeout { node: usize },
     /// A leader whose deadline has passed looks at its clock.
     Tick { node: usize },
@@ -120,7 +120,7 @@ pub(crate) enum Event {
     Change { node: usize, place: usize },
     /// A leader is asked to hand over.
     Transfer { node: usize, to: NodeId },
-    /// The node crashes and restarts; so many of its writes were on the disk.
+    /// The node crashes and restarts; the first `written` of its writes were on the disk.
     Crash { node: usize, written: usize },
     /// The node's disk is put back to what it was at first, and the leader, which has what it
     /// acknowledged on record, meets it.
@@ -146,10 +146,10 @@ pub(crate) const CHANGES: [&[MemberChange]; 10] = [
 ];
 
 /// A broken promise: which, and how.
-pub(crate) type Broken = (&'static str, String);
+pub(crate) type Violation = (&'static str, String);
 
-impl State {
-    pub(crate) fn initial(scope: &Scope) -> State {
+impl ClusterState {
+    pub(crate) fn initial(scope: &Scope) -> ClusterState {
         let nodes = [1, 2, 3].map(|id| {
             let disk = initial_disk(id, scope);
             let has_lease = scope.leases == Leases::Mixed && id != 2;
@@ -157,15 +157,15 @@ impl State {
             Arc::new(Node { core, disk, writes: VecDeque::new(), has_lease })
         });
         let node_fingerprints = nodes.each_ref().map(|node| fingerprint(&**node));
-        let (left, history) = (Left::of(scope), Arc::default());
-        State {
+        let (budget, history) = (Budget::of(scope), Arc::default());
+        ClusterState {
             nodes,
             node_fingerprints,
             wire: Vec::new(),
             clock: Time(0),
             history,
-            left,
-            untold: None,
+            budget,
+            unaware: None,
             forgotten: Arc::default(),
         }
     }
@@ -177,8 +177,8 @@ impl State {
             self.node_fingerprints,
             self.clock,
             &self.history,
-            self.left,
-            self.untold,
+            self.budget,
+            self.unaware,
             &self.forgotten,
         )
             .hash(&mut mixer);
@@ -189,48 +189,48 @@ impl State {
     }
 
     /// All that may happen in this state.
-    pub(crate) fn events(&self, scope: &Scope) -> Vec<Event> {
+    pub(crate) fn events(&self, scope: &Scope) -> Vec<Step> {
         let is_copy = |place: usize| {
             place > 0 && self.wire[place - 1].fingerprint == self.wire[place].fingerprint
         };
         if let Some(crowded) = self.crowded_link(scope.in_flight) {
             return crowded
                 .filter(|&place| !is_copy(place))
-                .map(|place| Event::Lose { place })
+                .map(|place| Step::Lose { place })
                 .collect();
         }
         let mut events = Vec::new();
         for place in 0..self.wire.len() {
-            if (scope.order == Order::Any && is_copy(place)) || self.comes_too_early(place) {
+            if (scope.order == Order::Any && is_copy(place)) || self.arrives_too_early(place) {
                 continue;
             }
-            events.push(Event::Deliver { place });
-            if self.left.duplicates > 0 {
-                events.push(Event::Repeat { place });
+            events.push(Step::Deliver { place });
+            if self.budget.duplicates > 0 {
+                events.push(Step::Repeat { place });
             }
         }
         // All nodes may be alike at first: that it is the first one that waits longest is a matter
         // of naming.
-        let is_beginning = scope.is_symmetric() && self.left == Left::of(scope);
+        let is_beginning = scope.is_symmetric() && self.budget == Budget::of(scope);
         for (position, node) in self.nodes.iter().enumerate() {
             if !node.writes.is_empty() {
-                events.push(Event::Written { node: position });
+                events.push(Step::Written { node: position });
             }
             if node.core.is_leader() {
                 if node.core.poll_timeout().is_some_and(|deadline| deadline <= self.clock) {
-                    events.push(Event::Tick { node: position });
+                    events.push(Step::Tick { node: position });
                 }
                 self.events_of_leader(position, scope, &mut events);
-            } else if self.left.elections > 0
+            } else if self.budget.elections > 0
                 && node.core.poll_timeout().is_some()
-                && self.untold != Some(position)
+                && self.unaware != Some(position)
                 && (position == 0 || !is_beginning)
             {
-                events.push(Event::Timeout { node: position });
+                events.push(Step::Timeout { node: position });
             }
-            if self.left.crashes > 0 && self.untold != Some(position) {
+            if self.budget.crashes > 0 && self.unaware != Some(position) {
                 events.extend(
-                    (0..=node.writes.len()).map(|written| Event::Crash { node: position, written }),
+                    (0..=node.writes.len()).map(|written| Step::Crash { node: position, written }),
                 );
             }
         }
@@ -238,22 +238,22 @@ impl State {
     }
 
     /// What a leader may be asked for; where it would refuse, nothing would happen.
-    fn events_of_leader(&self, position: usize, scope: &Scope, events: &mut Vec<Event>) {
+    fn events_of_leader(&self, position: usize, scope: &Scope, events: &mut Vec<Step>) {
         let would = |what: &dyn Fn(&mut Core) -> bool| what(&mut self.nodes[position].core.clone());
         let (now, id) = (self.now(), NodeId(position as u64 + 1));
-        if self.left.commands > 0 && self.nodes[position].core.transfer_target().is_none() {
-            events.push(Event::Propose { node: position });
+        if self.budget.commands > 0 && self.nodes[position].core.transfer_target().is_none() {
+            events.push(Step::Propose { node: position });
         }
-        if self.left.changes > 0 {
+        if self.budget.changes > 0 {
             let is_taken =
                 |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
             events.extend(
                 (0..CHANGES.len())
                     .filter(is_taken)
-                    .map(|place| Event::Change { node: position, place }),
+                    .map(|place| Step::Change { node: position, place }),
             );
         }
-        if self.left.forgets > 0 {
+        if self.budget.forgets > 0 {
             // Only what was acknowledged can be on record.
             let peers = self.nodes[position].core.status().peers;
             let has_more = |place: usize| {
@@ -263,13 +263,13 @@ impl State {
                 })
             };
             let nodes = (0..NODES).filter(|&place| has_more(place));
-            events.extend(nodes.map(|node| Event::Forget { node, leader: position }));
+            events.extend(nodes.map(|node| Step::Forget { node, leader: position }));
         }
-        if self.left.transfers > 0 {
+        if self.budget.transfers > 0 {
             let others = (1..=NODES as u64).map(NodeId).filter(|&to| to != id);
             let is_taken =
                 |to: &NodeId| would(&|core| core.transfer_leadership(now, Some(*to)).is_ok());
-            events.extend(others.filter(is_taken).map(|to| Event::Transfer { node: position, to }));
+            events.extend(others.filter(is_taken).map(|to| Step::Transfer { node: position, to }));
         }
     }
 
@@ -293,27 +293,27 @@ impl State {
         None
     }
 
-    /// Whether a message would have a vote of a node that forgot and has not been told.
-    fn comes_too_early(&self, place: usize) -> bool {
+    /// Whether a message asks for a vote of a node that forgot and does not know it yet.
+    fn arrives_too_early(&self, place: usize) -> bool {
         let message = &self.wire[place].message;
         let asks = matches!(
             message.body,
             Body::RequestPreVote { .. } | Body::RequestVote { .. } | Body::TimeoutNow
         );
-        asks && self.untold == Some(message.to.0 as usize - 1)
+        asks && self.unaware == Some(message.to.0 as usize - 1)
     }
 
     /// What is after `event`.
     ///
     /// # Errors
     /// If a promise is broken on the way.
-    pub(crate) fn after(&self, event: Event, scope: &Scope) -> Result<State, Broken> {
+    pub(crate) fn after(&self, event: Step, scope: &Scope) -> Result<ClusterState, Violation> {
         let mut state = self.clone();
         let position = match event {
-            Event::Deliver { place } | Event::Repeat { place } => {
+            Step::Deliver { place } | Step::Repeat { place } => {
                 let message = self.wire[place].message.clone();
-                if let Event::Repeat { .. } = event {
-                    state.left.duplicates -= 1;
+                if let Step::Repeat { .. } = event {
+                    state.budget.duplicates -= 1;
                 } else {
                     state.take_off(place, scope.order);
                 }
@@ -323,16 +323,16 @@ impl State {
                 core.handle_message(now, Arc::unwrap_or_clone(message));
                 position
             }
-            Event::Lose { place } => {
+            Step::Lose { place } => {
                 state.wire.remove(place);
                 return Ok(state);
             }
-            Event::Written { node } => {
+            Step::Written { node } => {
                 state.finish_write(node)?;
                 node
             }
-            Event::Timeout { node } => {
-                state.left.elections -= 1;
+            Step::Timeout { node } => {
+                state.budget.elections -= 1;
                 let deadline =
                     self.nodes[node].core.poll_timeout().expect("a voter waits for a leader");
                 state.clock = state.clock.max(deadline);
@@ -340,40 +340,40 @@ impl State {
                 Arc::make_mut(&mut state.nodes[node]).core.handle_timeout(now);
                 node
             }
-            Event::Tick { node } => {
+            Step::Tick { node } => {
                 let now = state.now();
                 Arc::make_mut(&mut state.nodes[node]).core.handle_timeout(now);
                 node
             }
-            Event::Propose { node } => {
-                let command = Bytes::from(vec![state.left.commands]);
-                state.left.commands -= 1;
+            Step::Propose { node } => {
+                let command = Bytes::from(vec![state.budget.commands]);
+                state.budget.commands -= 1;
                 let now = state.now();
                 let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
                 core.propose(now, [command]).expect("a leader takes a small command");
                 node
             }
-            Event::Change { node, place } => {
-                state.left.changes -= 1;
+            Step::Change { node, place } => {
+                state.budget.changes -= 1;
                 let now = state.now();
                 let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
                 core.change_membership(now, CHANGES[place]).expect("it would take it a moment ago");
                 node
             }
-            Event::Transfer { node, to } => {
-                state.left.transfers -= 1;
+            Step::Transfer { node, to } => {
+                state.budget.transfers -= 1;
                 let now = state.now();
                 let core = &mut Arc::make_mut(&mut state.nodes[node]).core;
                 core.transfer_leadership(now, Some(to)).expect("it would a moment ago");
                 node
             }
-            Event::Crash { node, written } => {
-                state.left.crashes -= 1;
+            Step::Crash { node, written } => {
+                state.budget.crashes -= 1;
                 state.crash(node, written, scope)?;
                 node
             }
-            Event::Forget { node, leader } => {
-                state.left.forgets -= 1;
+            Step::Forget { node, leader } => {
+                state.budget.forgets -= 1;
                 state.forget(node, scope);
                 state.carry_out(node, scope)?;
                 state.node_fingerprints[node] = fingerprint(&*state.nodes[node]);
@@ -386,9 +386,9 @@ impl State {
             }
         };
         state.carry_out(position, scope)?;
-        state.is_told(event, self);
+        state.note_awareness(event, self);
         state.node_fingerprints[position] = fingerprint(&*state.nodes[position]);
-        state.forget_dead_messages();
+        state.drop_dead_messages();
         crate::promises::check(self, &mut state, position, scope)?;
         Ok(state)
     }
@@ -411,7 +411,7 @@ impl State {
         }
     }
 
-    fn finish_write(&mut self, position: usize) -> Result<(), Broken> {
+    fn finish_write(&mut self, position: usize) -> Result<(), Violation> {
         let now = self.now();
         let node = Arc::make_mut(&mut self.nodes[position]);
         let write = node.writes.pop_front().expect("there is a write");
@@ -421,7 +421,7 @@ impl State {
         Ok(())
     }
 
-    fn crash(&mut self, position: usize, written: usize, scope: &Scope) -> Result<(), Broken> {
+    fn crash(&mut self, position: usize, written: usize, scope: &Scope) -> Result<(), Violation> {
         // It is down for so long, by its own clock, that it need not wait for what it may have
         // promised (the restart wait), unless that wait is what is looked at.
         let down = if scope.leases == Leases::Mixed { 0 } else { TIMEOUT.as_nanos() as u64 };
@@ -444,29 +444,29 @@ impl State {
             Arc::new((NodeId(position as u64 + 1), std::mem::take(&mut node.disk.entries)));
         node.disk = initial_disk(position as u64 + 1, scope);
         node.core = start(position as u64 + 1, &node.disk, clock, scope, node.has_lease);
-        self.untold = Some(position);
+        self.unaware = Some(position);
     }
 
-    /// Whether the node that forgot has heard so from its leader, or holds the fence already.
-    fn is_told(&mut self, event: Event, before: &State) {
-        let Some(node) = self.untold else { return };
+    /// Takes note if the node that forgot has been informed by its leader, or holds the fence.
+    fn note_awareness(&mut self, event: Step, before: &ClusterState) {
+        let Some(node) = self.unaware else { return };
         let core = &self.nodes[node].core;
-        let is_word = |place: usize| {
+        let is_notice = |place: usize| {
             let message = &before.wire[place].message;
             let is_for_it = message.to == core.id() && core.leader() == Some(message.from);
             is_for_it && matches!(message.body, Body::Forgot { .. })
         };
-        let has_word =
-            matches!(event, Event::Deliver { place } | Event::Repeat { place } if is_word(place));
+        let has_notice =
+            matches!(event, Step::Deliver { place } | Step::Repeat { place } if is_notice(place));
         let is_held = core.configuration_index() <= core.commit().min(core.durable());
         let is_fenced = is_held && !core.configuration().is_voter(core.id());
-        if has_word || is_fenced {
-            self.untold = None;
+        if has_notice || is_fenced {
+            self.unaware = None;
         }
     }
 
     /// Does what the core asks for.
-    fn carry_out(&mut self, position: usize, scope: &Scope) -> Result<(), Broken> {
+    fn carry_out(&mut self, position: usize, scope: &Scope) -> Result<(), Violation> {
         let now = self.now();
         loop {
             let node = Arc::make_mut(&mut self.nodes[position]);
@@ -494,8 +494,8 @@ impl State {
         }
     }
 
-    /// Messages that can have no effect any more, whatever happens, are as good as lost.
-    fn forget_dead_messages(&mut self) {
+    /// Drops messages that can no longer have an effect, whatever happens.
+    fn drop_dead_messages(&mut self) {
         let nodes = &self.nodes;
         self.wire.retain(|flight| {
             let receiver = &nodes[flight.message.to.0 as usize - 1];
@@ -518,9 +518,9 @@ fn put_on(wire: &mut Vec<Flight>, message: Message, order: Order) {
     wire.insert(place, flight);
 }
 
-/// Whether an answer can have no effect any more. Its term, or a later one, is on the receiver's
-/// disk, so no crash leads back behind it; and the office to which it was an answer is over, and is
-/// never held twice in a term.
+/// Whether an answer can no longer have an effect. Its term, or a later one, is on the receiver's
+/// disk, so no crash leads back behind it; and the campaign or leadership that it answers is over,
+/// and is never repeated in a term.
 fn is_dead(message: &Message, receiver: &Node) -> bool {
     let past = receiver.disk.hard_state.term;
     let holds = |role| receiver.core.role() == role && receiver.core.term() == message.term;
@@ -535,7 +535,7 @@ fn is_dead(message: &Message, receiver: &Node) -> bool {
 }
 
 /// A write reaches the disk.
-fn apply(disk: &mut Disk, write: Write) -> Result<(), Broken> {
+fn apply(disk: &mut Disk, write: Write) -> Result<(), Violation> {
     let before = disk.hard_state;
     disk.apply(write);
     let after = disk.hard_state;
@@ -548,15 +548,15 @@ fn apply(disk: &mut Disk, write: Write) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The configuration that all are born with.
-pub(crate) fn founding(scope: &Scope) -> Configuration {
+/// The configuration with which all nodes start.
+pub(crate) fn initial_configuration(scope: &Scope) -> Configuration {
     let mut configuration = voters(NODES as u64);
     configuration.learners =
         configuration.voters.split_off(&NodeId(NODES as u64 + 1 - u64::from(scope.learners)));
     configuration
 }
 
-/// What a node's disk holds at first.
+/// What a node's disk holds at the start.
 fn initial_disk(id: u64, scope: &Scope) -> Disk {
     let latest = scope.logs.as_flattened().iter().copied().max().unwrap_or(0);
     let terms = scope.logs[id as usize - 1].into_iter().take_while(|&term| term > 0);
@@ -579,6 +579,10 @@ fn start(id: u64, disk: &Disk, clock: Time, scope: &Scope, has_lease: bool) -> C
     config.heartbeat_interval = TIMEOUT / 2;
     config.message_bytes = scope.message_bytes;
     config.lease = has_lease.then_some(Lease::with_drift_ppm(0));
-    Core::new(config, disk.saved(founding(scope)), Now { monotonic: clock, wall: Stamp(0) })
-        .expect("what was written can be read")
+    Core::new(
+        config,
+        disk.saved(initial_configuration(scope)),
+        Now { monotonic: clock, wall: Stamp(0) },
+    )
+    .expect("what was written can be read")
 }

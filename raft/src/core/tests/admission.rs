@@ -102,7 +102,7 @@ impl Receiver {
         let mut receiver = Receiver { core, now, sent: Vec::new(), events: Vec::new() };
         // After the wait of a restarted voter.
         receiver.now = receiver.now.after(Duration::from_millis(200));
-        receiver.deliver_all();
+        receiver.stabilize();
         receiver
     }
 
@@ -110,7 +110,7 @@ impl Receiver {
         Now { monotonic: self.now, wall: Stamp(0) }
     }
 
-    fn deliver_all(&mut self) {
+    fn stabilize(&mut self) {
         let now = self.clock();
         while let Some(action) = self.core.poll() {
             match action {
@@ -131,7 +131,7 @@ impl Receiver {
     fn hear(&mut self, from: NodeId, term: Term, body: Body) {
         self.sent.clear();
         self.core.handle_message(self.clock(), Message { from, to: RECEIVER, term, body });
-        self.deliver_all();
+        self.stabilize();
     }
 
     /// Becomes what the test needs, in the least term that this takes.
@@ -141,7 +141,7 @@ impl Receiver {
         }
         self.now = self.core.poll_timeout().unwrap();
         self.core.handle_timeout(self.clock());
-        self.deliver_all();
+        self.stabilize();
         if role == Role::PreCandidate {
             return self;
         }
@@ -271,7 +271,7 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
             receiver.now = receiver.now.after(Duration::from_millis(1));
             before.now = receiver.now;
             before.core.begin(before.clock());
-            before.deliver_all();
+            before.stabilize();
             let (previous_index, hint_index, hint_term) = (LAST, Index(2), Term(4));
             let body = match kind {
                 Kind::Appended => Body::Appended { matched: LAST, report },
@@ -348,7 +348,7 @@ fn a_leader_that_stepped_down_believes_no_other_of_its_term() {
     let term = receiver.core.term();
     receiver.now = receiver.now.after(Duration::from_secs(10));
     receiver.core.handle_timeout(receiver.clock());
-    receiver.deliver_all();
+    receiver.stabilize();
     assert_eq!(receiver.core.role(), Role::Follower);
     receiver.hear(NodeId(3), term, append((LAST, Term(4)), 1));
     assert_eq!(receiver.core.leader(), None);
@@ -379,7 +379,7 @@ fn a_node_without_a_vote_takes_no_leadership_over() {
 fn a_follower_one_configuration_behind_follows_a_new_member() {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.join(4);
     change(&mut network, 1, &[add(4)]).unwrap();
     network.pass(Duration::from_secs(1));
@@ -396,7 +396,7 @@ fn a_follower_one_configuration_behind_follows_a_new_member() {
     let deadline = network.core(4).poll_timeout().unwrap();
     network.now = network.now.max(deadline);
     network.with_core(4, |core, now| core.handle_timeout(now));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(4).role(), Role::Leader);
     network.pass(Duration::from_millis(200));
     assert_eq!(network.core(3).leader(), Some(NodeId(4)));

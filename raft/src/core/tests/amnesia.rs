@@ -105,7 +105,7 @@ pub(super) fn what_a_disk_that_forgot_acknowledges_does_not_count() {
         "no fence yet"
     );
     network.propose(leader, "y");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(
         network.core(forgetful).last_index(),
         network.core(leader).last_index(),
@@ -229,7 +229,7 @@ fn a_contradiction_of_what_is_committed_stops_the_node() {
     let log_term = Term(log[3]);
     let answer = Body::CommittedConflict { index: Index(4), log_term };
     assert_eq!(network.wire.pop_back().map(|message| message.body), Some(answer.clone()));
-    network.deliver_all();
+    network.stabilize();
     network.pass(10 * SECOND);
     assert_eq!(
         (network.log_of(follower), network.core(follower).commit()),

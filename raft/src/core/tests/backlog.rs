@@ -18,7 +18,7 @@ fn led_by_one() -> Network {
     };
     let mut network = Network::with(3, tune);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -39,7 +39,7 @@ fn apply_again(network: &mut Network, id: u64) {
 fn propose(network: &mut Network, id: u64) -> Result<Index, ProposeError> {
     let command = Bytes::from_static(&[7; 68]);
     let proposed = network.with_core(id, |core, now| core.propose(now, [command]));
-    network.deliver_all();
+    network.stabilize();
     proposed.map(|proposed| proposed.last)
 }
 
@@ -60,7 +60,7 @@ fn a_leader_with_a_backlog_refuses_proposals_and_no_more() {
     // What is applied may be read, and the office is kept while the timeout runs.
     let (id, term) = (crate::core::ReadId(1), network.core(1).term());
     network.with_core(1, |core, now| core.read_index(now, id).unwrap());
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(1).ready.len(), 1);
     network.pass(SECOND / 2);
     assert_eq!((network.leader(), network.core(1).term()), (Some(1), term));

@@ -17,7 +17,7 @@ fn remove(node: u64) -> MemberChange {
 fn led_by_one(count: u64) -> Network {
     let mut network = Network::with(count, |config| config.promotion_lag = 2);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -33,7 +33,7 @@ fn a_change_makes_the_leader_check_its_quorum_again() {
         let peers = network.core(1).status().peers;
         let heard = peers.iter().find(|peer| peer.id == NodeId(3)).unwrap().heard;
         change(&mut network, 1, &[remove(2)]).unwrap();
-        network.deliver_all();
+        network.stabilize();
         let end = heard.after(network.core(1).config().election_timeout.max);
         network.pass(end.since(network.now) - MILLI);
         assert!(network.core(1).is_leader());
@@ -53,7 +53,7 @@ fn a_learner_may_lack_as_much_as_the_limit_says() {
     for command in ["a", "b"] {
         network.propose(1, command);
     }
-    network.deliver_all();
+    network.stabilize();
     assert!(change(&mut network, 1, &[promote(4)]).is_ok(), "it lacks two, and may lack two");
 }
 
@@ -66,7 +66,7 @@ fn a_removal_is_reported_once_and_only_when_committed() {
     let mut network = led_by_one(3);
     network.isolate(3);
     change(&mut network, 1, &[remove(1)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(removals(&mut network), 0, "node 2 alone is no majority of nodes 2 and 3");
     network.heal();
     network.pass(SECOND);
@@ -80,7 +80,7 @@ fn a_leader_stays_in_office_until_its_removal_is_committed() {
     let mut network = led_by_one(3);
     network.isolate(2);
     change(&mut network, 1, &[remove(1)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
     let told = network.wire.len();
     network.wire.retain(|message| message.body != Body::TimeoutNow);
@@ -97,17 +97,17 @@ fn a_removed_leader_leaves_once_its_entries_are_committed() {
     }
     change(&mut network, 1, &[remove(1)]).unwrap();
     let proposed = network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     for id in [2, 3] {
         network.finish_write(id);
     }
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).transfer_target(), Some(NodeId(2)));
     network.finish_write(2);
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).is_leader() && network.core(1).commit() < proposed.last);
     network.finish_write(3);
-    network.deliver_all();
+    network.stabilize();
     assert!(!network.core(1).is_leader());
     assert_eq!(network.core(1).commit(), proposed.last);
 }
@@ -120,7 +120,7 @@ fn a_target_that_lacks_nothing_takes_over_before_the_commit() {
         network.node(id).is_disk_slow = true;
     }
     let proposed = network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).commit() < proposed.last);
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
     assert!(network.wire.iter().any(|message| message.body == Body::TimeoutNow));

@@ -258,7 +258,7 @@ proptest! {
         let mut network = Network::new(3);
         if leads {
             network.campaign(1);
-            network.deliver_all();
+            network.stabilize();
             network.propose(1, "x");
         }
         for (from, to, term, body, milliseconds) in messages {

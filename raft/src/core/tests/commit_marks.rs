@@ -13,7 +13,7 @@ fn a_commit_reaches_every_disk_within_a_heartbeat() {
         network.pass(Duration::from_secs(2));
         let leader = network.leader().unwrap();
         let proposed = network.propose(leader, "x");
-        network.deliver_all();
+        network.stabilize();
         // A follower hears of it with the next message; the leader knows it now.
         network.pass(HEARTBEAT + HEARTBEAT);
         for id in 1..=nodes {

@@ -31,7 +31,7 @@ fn led(count: u64) -> (Network, u64, Index) {
 fn takes(network: &mut Network, node: u64, index: Index, version: u32, value: u64) {
     let digest = Digest { index, version, value };
     network.with_core(node, |core, now| core.note_digest(now, digest));
-    network.deliver_all();
+    network.stabilize();
 }
 
 fn divergence(network: &Network, node: u64) -> Option<Divergence> {
@@ -265,7 +265,7 @@ fn what_follows_the_snapshot_is_applied_again() {
     network.isolate((leader + 1) % 3 + 1);
     for _ in 0..5 {
         network.propose(leader, "y");
-        network.deliver_all();
+        network.stabilize();
     }
     assert_eq!(network.core(leader).commit(), network.core(leader).last_index());
     network.pass(HEARTBEATS);
@@ -309,7 +309,7 @@ fn a_state_that_is_too_old_is_not_taken() {
     let body = Body::InstallSnapshot { meta: older.into(), chunk, echo: Echo::of_round(99) };
     let term = network.core(leader).term();
     network.deliver(Message { from: NodeId(leader), to: NodeId(odd), term, body });
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(odd).installed, 0);
     assert!(!has_got_its_state(&network, odd));
 }

@@ -14,7 +14,7 @@ fn clusters_of_one_three_and_five_elect_and_commit() {
         let mut network = Network::new(count);
         let leader = network.elect();
         let proposed = network.propose(leader, "x");
-        network.deliver_all();
+        network.stabilize();
         for id in 1..=count {
             assert_eq!(
                 network.core(id).commit(),
@@ -122,11 +122,11 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     let mut network = Network::new(3);
     network.campaign(1);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
-    network.deliver_all(); // pre-votes; then the candidacy waits for node 1's disk
+    network.stabilize(); // pre-votes; then the candidacy waits for node 1's disk
     assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Candidate, Term(1)));
     network.finish_write(1);
     // The requests arrive and put 2 and 3 into term 1, but their votes are not on disk.
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(2).term(), Term(1));
     for body in
         [Body::Vote { granted: false }, Body::PreVote { campaign_term: Term(2), granted: true }]
@@ -135,7 +135,7 @@ pub(super) fn a_term_seen_is_not_a_vote_granted() {
     }
     assert_eq!(network.core(1).role(), Role::Candidate);
     network.finish_write(3);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).role(), Role::Leader, "a true vote elects");
 }
 
@@ -144,7 +144,7 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
     let mut network = Network::new(3);
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = true);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).role(), Role::Candidate);
     assert_eq!(
         (network.core(2).term(), network.core(3).term()),
@@ -152,7 +152,7 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
         "nobody was asked"
     );
     network.finish_write(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
     // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its
     // vote.
@@ -217,7 +217,7 @@ pub(super) fn a_leader_with_a_stuck_disk_steps_down_and_stays_down() {
     let stuck = network.elect();
     network.node(stuck).is_disk_slow = true;
     let (term, proposed) = (network.core(stuck).term(), network.propose(stuck, "x"));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(stuck).commit(), proposed.last, "the others' disks are a majority");
     network.pass(6 * SECOND);
     assert!(network.node(stuck).events.contains(&Event::StalledWrite { term }));
@@ -275,7 +275,7 @@ fn a_node_that_awaits_bootstrap_votes_in_later_terms() {
         network.with_core(id, |core, _| core.set_bootstrap(BootstrapPhase::Pending));
     }
     assert_eq!(network.elect(), 1);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(1);
     network.pass(Duration::from_secs(5));
     assert!([2, 3].iter().any(|&id| network.core(id).is_leader()));
@@ -304,7 +304,7 @@ fn a_deposed_leader_steps_down_on_a_heartbeat() {
     assert_eq!(heartbeat.term, old_term);
     network.wire.clear();
     network.deliver(heartbeat);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.core(old).role(), network.core(old).term()), (Role::Follower, term));
 }
 
@@ -369,7 +369,7 @@ fn a_node_that_asks_for_votes_knows_no_leader() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let away = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(away).leader(), Some(NodeId(leader)));
     network.isolate(away);
     network.campaign(away);

@@ -22,7 +22,7 @@ fn is_fetch(action: &Action) -> bool {
 fn fetching() -> (Network, Fetch, Vec<Entry>) {
     let mut network = Network::with(3, without_tail);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     propose(&mut network, 1, 3);
     network.isolate(3);
     propose(&mut network, 1, 8);

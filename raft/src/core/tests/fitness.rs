@@ -11,11 +11,11 @@ const SECOND: Duration = Duration::from_secs(1);
 fn entry_only_on_a_failed_node() -> Network {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.crash(3);
     network.isolate(2);
     let proposed = network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.with_core(1, |core, now| core.forbid_leading(now));
     network.pass(SECOND);
     assert_eq!((network.leader(), network.core(1).durable()), (None, proposed.last));
@@ -46,7 +46,7 @@ pub(super) fn a_failed_node_that_alone_holds_an_entry_gives_it_away() {
     network.pass(SECOND * 3);
     assert_eq!((network.leader(), network.core(2).term()), (Some(2), term));
     let proposed = network.propose(2, "y");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
 }
 

@@ -238,7 +238,7 @@ fn a_piece_read_for_an_earlier_place_is_not_sent() {
     network.release(leader);
     let first = deliver_until(&mut network, is_piece);
     network.deliver(first);
-    network.deliver_all();
+    network.stabilize();
     let Some(&Action::ReadChunk(ReadChunk { offset, index, .. })) =
         network.node(leader).held.front()
     else {

@@ -18,7 +18,7 @@ fn led() -> (Network, [u64; 3]) {
     let leader = network.elect();
     for _ in 0..8 {
         network.propose(leader, "x");
-        network.deliver_all();
+        network.stabilize();
     }
     network.pass(HEARTBEATS);
     (network, [leader, leader % 3 + 1, (leader + 1) % 3 + 1])
@@ -40,7 +40,7 @@ fn deliver(network: &mut Network, from: u64, to: u64, body: Body) {
 fn takes(network: &mut Network, node: u64, index: Index, value: u64) {
     let digest = Digest { index, version: 1, value };
     network.with_core(node, |core, now| core.note_digest(now, digest));
-    network.deliver_all();
+    network.stabilize();
 }
 
 #[test]

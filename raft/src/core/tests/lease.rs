@@ -35,7 +35,7 @@ fn after_a_round() -> (Network, u64, Time) {
 #[test]
 fn a_lease_read_is_answered_at_once_while_the_lease_holds() {
     let (mut network, leader, sent) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).lease_until(), Some(sent.after(LEASE)));
     network.isolate(leader);
     network.now = sent.after(LEASE - Duration::from_nanos(1));
@@ -45,7 +45,7 @@ fn a_lease_read_is_answered_at_once_while_the_lease_holds() {
     assert!(!lease_read(&mut network, leader, 2), "it has run out");
     assert!(!network.wire.is_empty(), "so a majority is asked");
     network.heal();
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(leader).lease_until().is_some(), "whose answer begins another");
     assert_eq!(network.node(leader).ready.len(), 2);
 }
@@ -54,9 +54,9 @@ fn a_lease_read_is_answered_at_once_while_the_lease_holds() {
 fn without_the_setting_it_is_a_read_like_any_other() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     assert!(!lease_read(&mut network, leader, 1));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(leader).ready.len(), 1);
 }
 
@@ -69,14 +69,14 @@ pub(super) fn a_lease_runs_from_when_its_round_was_sent() {
         network.deliver(message);
     }
     network.now = sent.after(30 * MILLI); // before the next heartbeat
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).lease_until(), Some(sent.after(LEASE)));
 }
 
 #[test]
 pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
     let (mut network, leader, sent) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     // A leader's clock that runs a tenth slow, beside a voter's that runs a tenth fast.
     let (slow, fast) = (0.9, 1.1);
     let lease = network.core(leader).lease_until().unwrap().since(sent).div_f64(slow);
@@ -102,17 +102,17 @@ fn with_a_patient_node(config: &mut Config) {
 pub(super) fn a_lease_lasts_no_longer_than_its_voters_have_promised() {
     let mut network = Network::with(3, with_a_patient_node);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.campaign(1); // a heartbeat
     let sent = network.now;
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).lease_until(), Some(sent.after(LEASE)));
     network.isolate(1);
     while !network.core(2).is_leader() && !network.core(3).is_leader() {
         let next =
             if network.core(2).poll_timeout() <= network.core(3).poll_timeout() { 2 } else { 3 };
         network.campaign(next);
-        network.deliver_all();
+        network.stabilize();
     }
     assert!(network.now < sent.after(1000 * MILLI), "the others are done before node 1 would be");
     assert!(!lease_read(&mut network, 1, 1), "another leads");
@@ -130,10 +130,10 @@ fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
         }
     });
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.campaign(1);
     let sent = network.now;
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(
         network.core(1).lease_until(),
         Some(sent.after((1000 * MILLI) * 9 / 11)),
@@ -151,7 +151,7 @@ fn a_lease_lasts_as_long_as_a_quorum_has_promised() {
 #[test]
 pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let target = leader % 3 + 1;
     network
         .with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(target))))
@@ -171,7 +171,7 @@ pub(super) fn there_is_no_lease_once_another_was_asked_to_campaign() {
 #[test]
 pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let (other, stays) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.isolate(stays);
     network.pass(240 * MILLI);
@@ -180,7 +180,7 @@ pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
     network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
     assert!(!lease_read(&mut network, leader, 1), "of the two that are left one has not, lately");
     network.heal();
-    network.deliver_all();
+    network.stabilize();
     network.pass(100 * MILLI);
     assert!(network.core(leader).lease_until().is_some(), "the new one's quorum makes another");
 }
@@ -189,7 +189,7 @@ pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
 #[test]
 pub(super) fn a_leader_that_is_no_voter_has_no_lease() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
     let changes = [MemberChange::Remove(NodeId(leader)), MemberChange::Remove(NodeId(others[0]))];
     network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
@@ -209,7 +209,7 @@ pub(super) fn a_leader_that_is_no_voter_has_no_lease() {
 #[test]
 pub(super) fn a_lease_ends_with_the_office() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let (term, other) = (network.core(leader).term().next(), leader % 3 + 1);
     network.deliver(Message {
         from: NodeId(other),
@@ -226,7 +226,7 @@ pub(super) fn a_lease_ends_with_the_office() {
 #[test]
 fn a_followers_lease_read_costs_one_question_and_no_round() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let follower = leader % 3 + 1;
     assert!(!lease_read(&mut network, follower, 1));
     network.with_core(follower, |core, now| core.read_index(now, ReadId(2))).unwrap();
@@ -247,7 +247,7 @@ fn a_followers_lease_read_costs_one_question_and_no_round() {
     let question = network.wire.pop_front().unwrap();
     network.deliver(question);
     assert_eq!(network.wire.len(), 1, "the answer, and no round");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(follower).ready.last().map(|&(id, _)| id), Some(ReadId(3)));
     // What was lost is asked again, each in its kind.
     network.pass(200 * MILLI);
@@ -266,7 +266,7 @@ fn the_times_of_rounds_are_bounded() {
     network.now = sent.after(100 * MILLI);
     network.campaign(leader);
     let later = network.now;
-    network.deliver_all();
+    network.stabilize();
     let until = network.core(leader).lease_until().expect("a majority has answered");
     assert!(until <= later.after(LEASE));
     network.pass(100 * MILLI);
@@ -290,7 +290,7 @@ fn ask_for_vote(network: &mut Network, candidate: u64, voter: u64, term: Term) -
 #[test]
 pub(super) fn a_restarted_voter_waits_as_long_as_it_may_have_promised() {
     let (mut network, leader, _) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.isolate(leader);
     network.crash(voter);
@@ -308,7 +308,7 @@ pub(super) fn a_restarted_voter_waits_as_long_as_it_promised_before() {
     let mut network = Network::with(3, with_a_patient_node);
     let leader = network.elect();
     assert_ne!(leader, 1, "it waits longer than the others");
-    network.deliver_all();
+    network.stabilize();
     let candidate = 5 - leader;
     network.isolate(leader);
     network.crash(1);
@@ -332,7 +332,7 @@ pub(super) fn an_earlier_promise_outlives_two_restarts() {
     let mut network = Network::with(3, with_a_patient_node);
     let leader = network.elect();
     assert_ne!(leader, 1, "it waits longer than the others");
-    network.deliver_all();
+    network.stabilize();
     let candidate = 5 - leader;
     network.isolate(leader);
     network.crash(1);
@@ -358,7 +358,7 @@ pub(super) fn an_earlier_promise_outlives_two_restarts() {
 pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     let mut network = Network::with(2, with_lease);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let voter = 3 - leader;
     network.crash(voter);
     network.tune = |config| {
@@ -372,7 +372,7 @@ pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     network.propose(leader, "lost on the way");
     network.wire.clear();
     network.campaign(leader);
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(leader).is_leader());
     assert_eq!(
         network.core(leader).lease_until(),
@@ -381,7 +381,7 @@ pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     );
     assert_eq!(network.node(voter).disk.hard_state.promise, 250 * MILLI);
     while network.finish_write(voter) {}
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(voter).disk.hard_state.promise, 400 * MILLI);
     assert!(network.core(leader).lease_until().is_some());
 }
@@ -402,7 +402,7 @@ fn a_new_node_and_a_lonely_one_need_not_wait() {
 pub(super) fn the_only_voter_by_its_own_log_waits_for_its_promise() {
     let mut network = Network::with(3, with_lease);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let (other, only) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     let changes = [MemberChange::Demote(NodeId(leader)), MemberChange::Demote(NodeId(other))];
     network.with_core(leader, |core, now| core.change_membership(now, &changes)).unwrap();
@@ -450,7 +450,7 @@ pub(super) fn a_restarted_voter_can_be_reached_before_it_votes() {
 fn a_promise_is_saved_before_it_is_made_not_at_the_start() {
     let mut network = Network::with(3, with_lease);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let voter = leader % 3 + 1;
     assert_eq!(network.node(voter).disk.hard_state.promise, PROMISE);
     assert_eq!(network.node(leader).disk.hard_state.promise, Duration::ZERO, "it followed nobody");
@@ -460,7 +460,7 @@ fn a_promise_is_saved_before_it_is_made_not_at_the_start() {
     network.restart(voter);
     assert!(network.node(voter).writes.is_empty());
     network.campaign(leader);
-    network.deliver_all();
+    network.stabilize();
     let saved = |network: &mut Network| network.node(voter).disk.hard_state.promise;
     assert_eq!(saved(&mut network), Duration::ZERO);
     let promised = |network: &mut Network| {
@@ -485,7 +485,7 @@ fn a_promise_is_saved_before_it_is_made_not_at_the_start() {
 pub(super) fn a_promise_is_made_only_to_a_leader_that_wants_it() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let voter = leader % 3 + 1;
     assert_eq!(network.node(voter).disk.hard_state.promise, Duration::ZERO, "nobody wanted any");
     let heard = |network: &mut Network, wants_promise| {
@@ -512,7 +512,7 @@ pub(super) fn a_promise_is_made_only_to_a_leader_that_wants_it() {
 #[test]
 pub(super) fn a_promise_outlives_the_term_in_which_it_was_made() {
     let (mut network, leader, sent) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let (voter, candidate) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.isolate(leader);
     // An old answer of the candidate's has a later term.
@@ -547,7 +547,7 @@ fn a_leader_without_a_committed_entry_of_its_own_has_no_lease() {
         }
     };
     network.campaign(leader);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).commit(), Index(0));
     assert_eq!(network.core(leader).lease_until(), None);
     assert!(!lease_read(&mut network, leader, 1));
@@ -560,7 +560,7 @@ pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     let mut network = Network::with_logs(&[vec![1, 1], vec![1, 1], vec![]], with_lease);
     network.isolate(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     network.isolate(3 - leader);
     network.pass(300 * MILLI);
     assert_eq!(network.core(leader).lease_until(), None, "the other's promise has run out");
@@ -598,7 +598,7 @@ fn leaders_response(network: &mut Network, follower: u64, may_lease: bool) -> (b
 #[test]
 fn a_followers_question_is_answered_by_a_lease_if_both_want_it() {
     let (mut network, leader, sent) = after_a_round();
-    network.deliver_all();
+    network.stabilize();
     let follower = leader % 3 + 1;
     assert_eq!(leaders_response(&mut network, follower, true), (true, false));
     assert_eq!(

@@ -12,7 +12,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn with_snapshots() -> Network {
     let mut network = Network::with(3, |config| config.backlog_timeout = SECOND);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     for _ in 0..4 {
         network.propose(1, "x");
     }
@@ -49,7 +49,7 @@ fn led_by_a_node_that_restores() -> Network {
     let leader = network.elect();
     network.pass(SECOND);
     network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(1)))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1), "an operator may want it");
     network
 }
@@ -63,7 +63,7 @@ pub(super) fn a_leader_that_restores_hands_over_to_a_voter_that_answers() {
     let expected = Event::LeaderLoading { to: Some(NodeId(3)) };
     assert!(network.node(1).events.contains(&expected));
     network.propose(3, "z");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), network.core(3).last_index(), "it acknowledges");
     is_restored(&mut network, 1);
     assert_eq!(network.core(1).applied(), network.core(3).commit());
@@ -102,7 +102,7 @@ fn a_leader_that_replays_hands_over_and_a_slow_one_does_not() {
     let leader = network.elect();
     network.pass(SECOND);
     network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(1)))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).is_leader() && network.core(1).is_loading());
     network.pass(SECOND * 2);
     assert!(matches!(network.leader(), Some(2 | 3)));
@@ -116,7 +116,7 @@ pub(super) fn a_node_that_restores_lets_others_campaign_first() {
     network.crash(1);
     // Its timeout is the first to come.
     network.campaign(2);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.core(2).role(), network.leader()), (Role::Follower, None));
     assert_eq!(network.elect(), 3);
 }
@@ -130,7 +130,7 @@ pub(super) fn where_all_restore_one_of_them_leads() {
     let leader = network.leader().expect("a leader");
     // It commits, and is the one that leads once it is restored.
     let proposed = network.propose(leader, "z");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).commit(), proposed.last);
 }
 
@@ -140,7 +140,7 @@ fn a_node_that_restores_and_is_needed_does_not_wait() {
     let mut network = with_snapshots();
     network.isolate(2);
     network.propose(1, "z");
-    network.deliver_all();
+    network.stabilize();
     network.crash(3);
     restart_restoring(&mut network, 1);
     network.heal();
@@ -166,9 +166,9 @@ fn a_preferred_voter_gets_no_leadership_while_it_restores() {
 fn the_only_voter_leads_at_once() {
     let mut network = Network::with(1, |config| config.backlog_timeout = SECOND);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     assert!(network.take_snapshot(1));
     restart_restoring(&mut network, 1);
     network.pass(SECOND / 100);

@@ -36,7 +36,7 @@ impl Written {
         let mut network = Network::with(count, tune);
         network.wall_began = 1_700_000_000_000;
         network.campaign(1);
-        network.deliver_all();
+        network.stabilize();
         Written { network, samples: Vec::new() }
     }
 
@@ -50,7 +50,7 @@ impl Written {
         let index = self.network.propose(leader, "x").last;
         let stamp = self.network.core(leader).entry(index).expect("it is new").stamp;
         self.samples.push((now.0 as i64, stamp.0 as i64));
-        self.network.deliver_all();
+        self.network.stabilize();
     }
 
     /// One is written every tenth of a second.
@@ -71,7 +71,7 @@ impl Written {
             .network
             .with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(to))));
         moved.unwrap();
-        self.network.deliver_all();
+        self.network.stabilize();
         assert_eq!(self.leader(), to);
     }
 
@@ -233,7 +233,7 @@ fn a_wrong_clock_that_is_heard_first_has_no_lasting_effect() {
     written.network.wall_errors.insert(2, -DAY);
     written.network.pass(SECOND / 10);
     written.network.campaign(1);
-    written.network.deliver_all();
+    written.network.stabilize();
     assert_eq!(written.leader(), 1);
     assert!(!written.network.core(1).awaits_clocks(), "all have answered");
 
@@ -244,7 +244,7 @@ fn a_wrong_clock_that_is_heard_first_has_no_lasting_effect() {
     written.network.cut.insert((NodeId(3), NodeId(1)));
     written.network.pass(SECOND / 10);
     written.network.campaign(1);
-    written.network.deliver_all();
+    written.network.stabilize();
     assert!(written.network.core(1).is_leader() && written.network.core(1).awaits_clocks());
     written.network.pass(SECOND);
     assert!(!written.network.core(1).awaits_clocks(), "it ends");

@@ -46,7 +46,7 @@ fn ids(nodes: &BTreeSet<NodeId>) -> Vec<u64> {
 fn three() -> Network {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -56,18 +56,18 @@ fn with_learners(network: &mut Network, learners: &[u64]) {
     learners.iter().for_each(|&id| network.join(id));
     let changes: Vec<_> = learners.iter().map(|&id| add(id)).collect();
     change(network, 1, &changes).unwrap();
-    network.deliver_all();
+    network.stabilize();
 }
 
 #[test]
 fn a_learner_counts_only_once_it_is_promoted() {
     let mut network = three();
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.join(4);
     assert_eq!(network.core(4).role_deadline(), None, "it waits to be added");
     let added = change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(4).commit(), added.last);
     assert_eq!(
         (network.core(4).leader(), network.core(4).role_deadline()),
@@ -80,12 +80,12 @@ fn a_learner_counts_only_once_it_is_promoted() {
     network.isolate(3);
     network.isolate(4);
     let proposed = network.propose(1, "y");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
     network.heal();
     network.pass(SECOND / 2);
     let promoted = change(&mut network, 1, &[promote(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(4).commit(), promoted.last);
     assert_eq!(ids(&network.core(4).configuration().voters), [1, 2, 3, 4]);
     assert!(
@@ -96,7 +96,7 @@ fn a_learner_counts_only_once_it_is_promoted() {
     network.isolate(3);
     network.isolate(4);
     let proposed = network.propose(1, "z");
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).commit() < proposed.last);
 }
 
@@ -117,7 +117,7 @@ pub(super) fn the_schedule_of_the_bug_of_2015_is_refused() {
     let mut network = Network::new(4);
     network.join(5);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     change(&mut network, 1, &[add(5)]).unwrap();
     network.pass(Duration::from_millis(100));
     // C1 reaches node 5 only.
@@ -126,7 +126,7 @@ pub(super) fn the_schedule_of_the_bug_of_2015_is_refused() {
         cut(&mut network, 5, other);
     }
     change(&mut network, 1, &[promote(5)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(ids(&network.core(5).configuration().voters), [1, 2, 3, 4, 5]);
     // Nodes 2, 3 and 4 wait long enough, and 2 is elected; but its no-op reaches nobody.
     network.now = network.now.after(SECOND);
@@ -182,15 +182,15 @@ pub(super) fn one_change_at_a_time() {
         network.node(follower).is_disk_slow = true;
     }
     let first = change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     let refused = change(&mut network, 1, &[add(5)]);
     assert_eq!(refused, Err(ChangeError::Pending { index: first.last }));
     for follower in [2, 3] {
         network.node(follower).is_disk_slow = false;
     }
-    network.deliver_all();
+    network.stabilize();
     change(&mut network, 1, &[add(5)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(ids(&network.core(5).configuration().learners), [4, 5]);
 }
 
@@ -202,7 +202,7 @@ pub(super) fn a_configuration_counts_as_soon_as_it_is_in_the_log() {
     network.isolate(3);
     network.isolate(4);
     let promoted = change(&mut network, 1, &[promote(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).commit() < promoted.last, "two of four are no majority");
     network.heal();
     network.pass(Duration::from_millis(100));
@@ -228,7 +228,7 @@ pub(super) fn a_truncation_brings_the_earlier_configuration_back() {
     let expected = [lost.last, Index(0)].map(|index| Event::Membership { index, is_joint: false });
     assert!(memberships.eq(&expected));
     change(&mut network, leader, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).configuration(), network.core(4).configuration());
 }
 
@@ -240,7 +240,7 @@ fn replacing_two() -> (Network, Index) {
     network.isolate(2);
     network.isolate(3);
     let joint = change(&mut network, 1, &[promote(4), promote(5), remove(2), remove(3)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     (network, joint.last)
 }
 
@@ -282,7 +282,7 @@ pub(super) fn a_new_leader_leaves_the_joint_configuration_that_it_finds() {
     }
     let joint =
         change(&mut network, 1, &[promote(4), promote(5), remove(2), remove(3)]).unwrap().last;
-    network.deliver_all();
+    network.stabilize();
     network.crash(1);
     network.heal();
     let leader = network.elect();
@@ -295,7 +295,7 @@ pub(super) fn a_new_leader_leaves_the_joint_configuration_that_it_finds() {
         assert!(network.core(id).configuration_index() > joint.next(), "a no-op came between");
     }
     let proposed = network.propose(leader, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
 }
 
@@ -306,7 +306,7 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_steps_down() {
     network.isolate(3);
     let removal = change(&mut network, 1, &[remove(1)]).unwrap();
     let proposed = network.propose(1, "it leads until then");
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(1).commit() < removal.last, "node 2 alone is no majority of {{2, 3}}");
     assert_eq!(network.core(1).role(), Role::Leader);
     network.heal();
@@ -328,10 +328,10 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_steps_down() {
 pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
     let mut network = Network::new(2);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(1);
     change(&mut network, 1, &[remove(1)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     for id in [1, 2] {
         network.crash(id);
         network.restart(id);
@@ -351,13 +351,13 @@ pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
 fn a_read_is_answered_when_those_who_did_not_answer_are_gone() {
     let mut network = Network::new(2);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(2);
     network.with_core(1, |core, now| core.read_index(now, ReadId(7))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(1).ready, []);
     change(&mut network, 1, &[remove(2)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(1).ready, [(ReadId(7), Index(1))]);
 }
 
@@ -369,14 +369,14 @@ fn a_demoted_leader_becomes_a_learner_of_the_next() {
     let leader = network.leader().unwrap();
     assert_ne!(leader, 1);
     let proposed = network.propose(leader, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
     assert!(!network.core(1).is_removed());
     // One vote more in each direction is a joint change; node 1 votes and may lead again.
     network.with_core(leader, |core, now| core.change_membership(now, &[promote(1)])).unwrap();
-    network.deliver_all();
+    network.stabilize();
     network.with_core(leader, |core, now| core.transfer_leadership(now, Some(NodeId(1)))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
 }
 
@@ -384,7 +384,7 @@ fn a_demoted_leader_becomes_a_learner_of_the_next() {
 fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
     let mut network = three();
     let removal = change(&mut network, 1, &[remove(3)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(3).is_removed());
     assert!(network.node(3).events.contains(&Event::Removed { index: removal.last }));
     assert_eq!(network.core(3).role_deadline(), None);
@@ -412,11 +412,11 @@ fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
 pub(super) fn a_learner_that_lags_or_is_silent_is_not_promoted() {
     let mut network = Network::with(3, |config| config.promotion_lag = 2);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.join(4);
     network.isolate(4);
     change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(
         change(&mut network, 1, &[promote(4)]),
         Err(ChangeError::LearnerSilent { node: NodeId(4) })
@@ -429,11 +429,11 @@ pub(super) fn a_learner_that_lags_or_is_silent_is_not_promoted() {
     for number in 0..3 {
         network.propose(1, &format!("{number}"));
     }
-    network.deliver_all();
+    network.stabilize();
     let behind = ChangeError::LearnerBehind { node: NodeId(4), lag: 3, limit: 2 };
     assert_eq!(change(&mut network, 1, &[promote(4)]), Err(behind));
     network.finish_write(4);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(4);
     network.pass(SECOND);
     assert_eq!(
@@ -451,7 +451,7 @@ pub(super) fn an_id_is_never_used_again() {
     let mut network = three();
     with_learners(&mut network, &[7]);
     change(&mut network, 1, &[remove(7)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     let used = |node| Err(ChangeError::IdUsed { node: NodeId(node), highest_id: NodeId(7) });
     assert_eq!(change(&mut network, 1, &[add(7)]), used(7));
     assert_eq!(change(&mut network, 1, &[add(5)]), used(5), "nor one that was passed over");
@@ -487,7 +487,7 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
         for number in 0..5 {
             network.propose(1, &format!("{number}"));
         }
-        network.deliver_all();
+        network.stabilize();
         assert!(network.take_snapshot(1));
     }
     assert!(network.core(1).terms().base() > Index(0));
@@ -496,7 +496,7 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
     network.pass(SECOND);
     assert_eq!((network.node(4).installed, network.core(4).commit()), (1, added.last));
     change(&mut network, 1, &[promote(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert!(network.core(4).configuration().is_voter(NodeId(4)));
 }
 
@@ -506,13 +506,13 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
 fn a_joiner_takes_no_snapshot_without_a_configuration() {
     let mut network = three();
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.join(4);
     network.node(4).is_disk_slow = true;
     let added = change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     network.finish_write(4);
-    network.deliver_all();
+    network.stabilize();
     while network.core(4).applied() < added.last {
         assert!(!network.take_snapshot(4), "up to {}", network.core(4).applied());
         network.pass(Duration::from_millis(50));
@@ -541,7 +541,7 @@ fn a_cluster_grows_from_one_and_shrinks_to_one_again() {
     }
     assert_eq!(change(&mut network, 1, &[remove(1)]), Err(ChangeError::NoVoters));
     let proposed = network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
     assert_eq!(network.core(1).role_deadline(), None, "alone, it waits for nothing");
 }
@@ -588,7 +588,7 @@ fn a_restarted_node_goes_on_with_the_configuration_of_its_log() {
 pub(super) fn a_change_leaves_a_quorum_that_answers() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let (alive, dead) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     network.isolate(dead);
     network.pass(Duration::from_secs(2));
@@ -632,7 +632,7 @@ fn a_voter_that_has_never_answered_makes_no_quorum() {
     let mut network = Network::new(3);
     network.isolate(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), Index(1));
     let refused = change(&mut network, 1, &[remove(2)]);
     assert_eq!(refused, Err(ChangeError::NoQuorum { silent: vec![NodeId(3)] }));

@@ -407,7 +407,7 @@ impl Network {
     }
 
     /// Delivers messages, in order, and finishes writes until there are none.
-    pub(super) fn deliver_all(&mut self) {
+    pub(super) fn stabilize(&mut self) {
         for _ in 0..1_000_000 {
             if let Some(message) = self.wire.pop_front() {
                 self.deliver(message);
@@ -421,7 +421,7 @@ impl Network {
     /// Lets time pass, from one deadline to the next, everything settled in between.
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now.after(duration);
-        self.deliver_all();
+        self.stabilize();
         loop {
             let up = self.nodes.values().filter(|node| !node.is_down);
             let next =
@@ -434,7 +434,7 @@ impl Network {
                 after.is_none_or(|after| after > self.now),
                 "node {id} would spin at {after:?}"
             );
-            self.deliver_all();
+            self.stabilize();
         }
         self.now = end;
     }

@@ -18,7 +18,7 @@ fn led_by_one(preferred: u64) -> Network {
     configuration.members.get_mut(&NodeId(preferred)).unwrap().priority = 9;
     let mut network = Network::bootstrapped_with(&configuration);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -77,12 +77,12 @@ fn a_leader_without_a_commit_of_its_term_does_not_hand_over() {
         network.node(id).is_disk_slow = true;
     }
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     while !network.core(1).is_leader() {
         for id in [2, 3] {
             while network.finish_write(id) {}
         }
-        network.deliver_all();
+        network.stabilize();
     }
     let first = network.core(1).last_index();
     pass_in_office(&mut network, 2 * SECOND);
@@ -109,11 +109,11 @@ fn a_priority_that_is_not_committed_has_no_effect() {
         feature_level: None,
     };
     change(&mut network, 1, &[demote]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     for id in [2, 3] {
         network.finish_write(id);
     }
-    network.deliver_all();
+    network.stabilize();
     prefer(&mut network, 2);
     pass_in_office(&mut network, 2 * SECOND);
     let pending = network.core(1).configuration_index();
@@ -139,7 +139,7 @@ fn a_voter_that_lags_gets_no_leadership() {
     let mut network = led_by_one(2);
     network.node(2).is_disk_slow = true;
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), network.core(1).last_index());
     pass_in_office(&mut network, 3 * SECOND);
     network.node(2).is_disk_slow = false;
@@ -162,10 +162,10 @@ fn a_voter_that_forgot_gets_no_leadership() {
     configuration.members.get_mut(&NodeId(5)).unwrap().priority = 9;
     let mut network = Network::bootstrapped_with(&configuration);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     for command in ["a", "b", "c", "d"] {
         network.propose(1, command);
-        network.deliver_all();
+        network.stabilize();
     }
     // A second one that forgets stays a voter while the first is on its way back.
     forget(&mut network, 4);
@@ -181,7 +181,7 @@ fn a_voter_that_forgot_gets_no_leadership() {
 /// The next heartbeat of the leader, and all that follows.
 fn heartbeat(network: &mut Network) {
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_unfit_leader_waits_for_one_transfer_at_a_time() {
     let mut network = led_by_one(1);
     network.node(2).is_disk_slow = true;
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.with_core(1, |core, now| core.forbid_leading(now));
     for _ in 0..5 {
         assert_eq!(network.core(1).transfer_target(), Some(NodeId(2)));
@@ -202,7 +202,7 @@ fn an_unfit_leader_passes_over_a_silent_voter() {
     let mut network = Network::new(3);
     network.isolate(2);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.with_core(1, |core, now| core.forbid_leading(now));
     assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)), "node 2 has never answered");
     let mut network = led_by_one(1);
@@ -227,7 +227,7 @@ fn a_candidate_that_may_not_lead_gives_up() {
 fn a_target_reads_its_last_entry_before_it_campaigns() {
     let mut network = led_by_one(1);
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.crash(3);
     network.tune = |config| config.tail_bytes = 1;
     network.node(3).holds = |action| matches!(action, crate::core::Action::Fetch(_));
@@ -235,7 +235,7 @@ fn a_target_reads_its_last_entry_before_it_campaigns() {
     network.pass(SECOND / 2); // It waits for what it had promised.
     let term = network.core(3).term();
     network.with_core(1, |core, now| core.transfer_leadership(now, Some(NodeId(3)))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.core(3).term(), network.core(3).role()), (term, Role::Follower));
     network.node(3).holds = |_| false;
     while !network.node(3).held.is_empty() {

@@ -14,10 +14,10 @@ fn every_node_answers_reads_at_the_leaders_commit_index() {
         let mut network = Network::new(count);
         let leader = network.elect();
         let proposed = network.propose(leader, "x");
-        network.deliver_all();
+        network.stabilize();
         for id in 1..=count {
             network.with_core(id, |core, now| core.read_index(now, ReadId(id))).unwrap();
-            network.deliver_all();
+            network.stabilize();
             assert_eq!(
                 network.node(id).ready,
                 [(ReadId(id), proposed.last)],
@@ -40,7 +40,7 @@ pub(super) fn reads_wait_for_the_first_entry_of_the_leaders_term() {
     let mut network = Network::new(3);
     let old = network.elect();
     network.propose(old, "x");
-    network.deliver_all();
+    network.stabilize();
     network.crash(old);
     // The new leader's no-op cannot be committed while no disk finishes.
     let new = loop {
@@ -70,7 +70,7 @@ pub(super) fn reads_wait_for_the_first_entry_of_the_leaders_term() {
         }
     };
     network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     network.pass(Duration::from_millis(120)); // heartbeats are answered meanwhile
     assert!(network.node(leader).ready.is_empty(), "its commit index may be old");
     network.nodes.values_mut().for_each(|node| node.is_disk_slow = false);
@@ -101,7 +101,7 @@ pub(super) fn a_late_answer_to_an_earlier_round_does_not_count() {
     let body = Body::Appended { matched: Index(1), report: report(1_000_000) };
     network.deliver(Message { from: NodeId(leader % 3 + 1), to: NodeId(leader), term, body });
     assert!(network.node(leader).ready.is_empty());
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(leader).ready.len(), 1);
 }
 
@@ -125,7 +125,7 @@ fn a_lost_read_request_is_repeated_and_fails_with_its_leader() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
     network.wire.clear();
     network.pass(Duration::from_millis(200));
@@ -144,14 +144,14 @@ fn reads_of_one_step_share_a_question_and_a_round() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     network
         .with_core(follower, |core, now| {
             (1..=9).try_for_each(|id| core.read_index(now, ReadId(id)))
         })
         .unwrap();
     assert_eq!(network.wire.len(), 1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(follower).ready.len(), 9);
 }
 
@@ -191,7 +191,7 @@ fn a_question_that_is_not_kept_is_answered_at_once() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);
     let leader = network.elect();
     let follower = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     let term = network.core(leader).term();
     let mut ask = |to: u64, request| {
         let (from, may_lease) = (NodeId(6 - leader - follower), false);
@@ -211,7 +211,7 @@ fn only_the_leaders_answer_to_a_question_counts() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
-    network.deliver_all();
+    network.stabilize();
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
     let Body::RequestReadIndex { request, .. } = network.wire[0].body else {
         panic!("{:?}", network.wire)
@@ -222,7 +222,7 @@ fn only_the_leaders_answer_to_a_question_counts() {
         network.deliver(Message { from: NodeId(other), to: NodeId(follower), term, body });
     }
     assert!(network.node(follower).ready.is_empty() && network.node(follower).failed.is_empty());
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.node(follower).ready.len(), 1);
 }
 
@@ -231,7 +231,7 @@ fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     network.with_core(follower, |core, now| core.read_index(now, ReadId(1))).unwrap();
     let term = network.core(leader).term();
     let mut repeats = |millis: u64, round| {
@@ -253,7 +253,7 @@ fn reads_that_were_given_up_count_no_more() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);
     let leader = network.elect();
     let follower = leader % 3 + 1;
-    network.deliver_all();
+    network.stabilize();
     for _ in 0..3 {
         for id in 1..=2 {
             network.with_core(follower, |core, now| core.read_index(now, ReadId(id))).unwrap();

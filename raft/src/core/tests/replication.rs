@@ -40,7 +40,7 @@ pub(super) fn figure_7_every_log_becomes_the_leaders() {
         network.restart(id);
     });
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.core(1).role(), network.core(1).term()), (Role::Leader, Term(8)));
     network.pass(Duration::from_millis(100));
     for id in 1..=7 {
@@ -93,10 +93,10 @@ pub(super) fn figure_8_only_an_entry_of_the_leaders_own_term_commits() {
     network.restart(5);
     network.now = network.now.after(SECOND);
     network.campaign(5);
-    network.deliver_all();
+    network.stabilize();
     network.now = network.now.after(SECOND);
     network.campaign(5);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(5).role(), Role::Leader);
     network.restart(1);
     network.pass(SECOND);
@@ -109,7 +109,7 @@ fn hints_find_the_place_in_a_round_trip_per_term_not_per_entry() {
     let follower = [vec![1; 10], vec![2; 200], vec![3; 200]].concat();
     let mut network = Network::with_logs(&[leader.clone(), follower, leader], |_| {});
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     let rejections = |network: &Network| {
         network.wire.iter().filter(|m| matches!(m.body, Body::Rejected { .. })).count()
     };
@@ -177,9 +177,9 @@ pub(super) fn a_short_old_message_truncates_nothing() {
     let follower = leader % 3 + 1;
     let first = network.propose(leader, "a");
     let old = network.wire.iter().find(|m| m.to == NodeId(follower)).unwrap().clone();
-    network.deliver_all();
+    network.stabilize();
     network.propose(leader, "b");
-    network.deliver_all();
+    network.stabilize();
     let last = network.core(follower).last_index();
     assert!(last > first.last);
     network.deliver(old);
@@ -195,7 +195,7 @@ fn the_leaders_own_write_counts_only_when_it_is_done() {
     network.crash(other);
     let proposed = network.propose(leader, "x");
     assert!(!network.wire.is_empty(), "sent beside the write");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(one).durable(), proposed.last);
     assert!(
         network.core(leader).commit() < proposed.last,
@@ -209,13 +209,13 @@ fn the_leaders_own_write_counts_only_when_it_is_done() {
 fn commitment_travels_at_once_and_needs_no_answer() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let before = network.delivered;
     network.propose(leader, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.delivered - before, 6, "two each of: entries, acknowledgement, notice");
     let proposed = network.propose(leader, "y");
-    network.deliver_all();
+    network.stabilize();
     assert!((1..=3).all(|id| network.core(id).applied() == proposed.last));
 }
 
@@ -255,7 +255,7 @@ pub(super) fn windows_bound_what_is_in_flight_and_the_rest_follows() {
         .find(|peer| peer.id == NodeId(follower))
         .unwrap();
     assert!(peer.in_flight_messages <= 3 && peer.in_flight_bytes < 250 + 100, "{peer:?}");
-    network.deliver_all();
+    network.stabilize();
     network.heal();
     network.pass(SECOND);
     assert_eq!(network.core(follower).applied(), network.core(leader).last_index());
@@ -271,7 +271,7 @@ fn entries_not_in_memory_are_fetched_to_send_and_to_apply() {
     network.crash(away);
     for number in 0..50 {
         network.propose(leader, &format!("command {number}"));
-        network.deliver_all();
+        network.stabilize();
     }
     let last = network.core(leader).last_index();
     assert!(network.core(leader).entry(Index(5)).is_none(), "the tail is short");
@@ -317,7 +317,7 @@ pub(super) fn the_cap_on_uncommitted_bytes_holds_and_lets_the_noop_through() {
     assert_eq!(network.core(leader).last_index(), before);
     network.with_core(leader, |core, now| core.propose(now, vec![command(); 2])).unwrap();
     assert_eq!(network.with_core(leader, |core, now| core.propose(now, [command()])), full);
-    network.deliver_all();
+    network.stabilize();
     network.with_core(leader, |core, now| core.propose(now, [command()])).unwrap();
     let large =
         network.with_core(leader, |core, now| core.propose(now, [Bytes::from_static(&[0; 101])]));
@@ -371,14 +371,14 @@ fn what_is_committed_is_told_once_the_follower_has_it() {
     let entries = network.wire.remove(at).unwrap();
     assert!(matches!(&entries.body, Body::AppendEntries(append) if append.entries.len() == 1));
     network.cut.insert((NodeId(slow), NodeId(leader)));
-    network.deliver_all();
+    network.stabilize();
     network.pass(Duration::from_millis(60));
     let commit = network.core(leader).commit();
     assert_eq!((commit, network.core(other).commit()), (Index(1), Index(1)));
     assert_eq!(network.core(slow).commit(), Index(0), "it has heard of it and lacks the entry");
     network.heal();
     network.deliver(entries);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(slow).commit(), commit, "without another heartbeat");
 }
 

@@ -37,11 +37,11 @@ fn entries_of_a_round_are_its_heartbeat() {
 fn a_commit_index_is_sent_once_to_a_follower_that_lags() {
     let mut network = Network::with(3, |config| config.in_flight_messages = 1);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.node(3).is_disk_slow = true;
     for command in ["a", "b", "c"] {
         network.propose(1, command);
-        network.deliver_all();
+        network.stabilize();
     }
     let commit = network.core(1).commit();
     assert_eq!(commit, network.core(1).last_index(), "nodes 1 and 2 have all of it");
@@ -50,7 +50,7 @@ fn a_commit_index_is_sent_once_to_a_follower_that_lags() {
         assert_eq!(network.wire.len(), 0, "node 3 learns it with the entries");
     }
     network.node(3).is_disk_slow = false;
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(3).commit(), commit);
 }
 
@@ -66,7 +66,7 @@ fn a_follower_amid_a_snapshot_is_asked_for_reads() {
     network.isolate(other);
     let since = network.now;
     network.with_core(leader, |core, now| core.read_index(now, ReadId(1))).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.node(leader).ready.len(), network.now), (1, since));
 }
 
@@ -86,7 +86,7 @@ fn an_acknowledgement_beyond_the_leaders_log_is_ignored() {
     assert_eq!(after.commit, last);
     assert!(after.peers.iter().all(|peer| peer.matched == last));
     let proposed = network.propose(leader, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).commit(), proposed.last);
 }
 
@@ -94,7 +94,7 @@ fn an_acknowledgement_beyond_the_leaders_log_is_ignored() {
 fn a_rejection_confirms_a_read() {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(3);
     network.propose(1, "lost on its way to node 2");
     network.wire.clear();
@@ -112,17 +112,17 @@ fn a_rejection_confirms_a_read() {
 fn each_write_that_is_done_is_acknowledged() {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.isolate(3);
     network.node(2).is_disk_slow = true;
     let first = network.propose(1, "a");
-    network.deliver_all();
+    network.stabilize();
     let second = network.propose(1, "b");
-    network.deliver_all();
+    network.stabilize();
     network.finish_write(2);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), first.last, "the second write takes its time");
     network.finish_write(2);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), second.last);
 }

@@ -16,7 +16,7 @@ fn is_for_machine(action: &Action) -> bool {
 fn with_a_damaged_snapshot() -> Network {
     let mut network = Network::with(3, |config| config.retained_snapshots = 1);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     for _ in 0..3 {
         for _ in 0..4 {
             network.propose(1, "x");

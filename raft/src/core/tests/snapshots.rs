@@ -23,7 +23,7 @@ pub(super) fn small(config: &mut Config) {
 pub(super) fn propose(network: &mut Network, leader: u64, count: usize) {
     for number in 0..count {
         network.propose(leader, &format!("command {number}"));
-        network.deliver_all();
+        network.stabilize();
     }
 }
 
@@ -145,7 +145,7 @@ fn pieces_are_bounded_in_number_and_lost_ones_are_sent_again() {
         _ => unreachable!(),
     };
     assert_eq!((offset(&second), offset(&third)), (64, 128));
-    network.deliver_all();
+    network.stabilize();
     let peer = network
         .core(leader)
         .status()
@@ -207,7 +207,7 @@ pub(super) fn an_installed_snapshot_discards_a_conflicting_suffix() {
         network.restart(id);
     }
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).role(), Role::Leader);
     compacted_while_away(&mut network, 1, 3);
     let snapshot = network.core(1).snapshot().unwrap().index;
@@ -388,7 +388,7 @@ pub(super) fn a_snapshot_brings_the_configuration_as_of_its_index() {
         network.cut.clear();
         network.deliver(Message { from, to: NodeId(to), term: term.next(), body });
         network.isolate(away);
-        network.deliver_all();
+        network.stabilize();
     }
     let leader = network.elect();
     assert_eq!(network.core(leader).configuration(), &expected);

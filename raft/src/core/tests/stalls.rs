@@ -16,7 +16,7 @@ fn gave_up(network: &mut Network, id: u64) -> bool {
 pub(super) fn a_slow_write_is_borne_for_the_stall_timeout() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     network.node(leader).is_disk_slow = true;
     network.propose(leader, "x");
     network.pass(4900 * Duration::from_millis(1));
@@ -36,7 +36,7 @@ pub(super) fn the_only_voter_leads_on_over_a_slow_write() {
     network.with_core(1, |core, now| core.change_membership(now, &changes)).unwrap();
     network.pass(SECOND);
     let (term, proposed) = (network.core(1).term(), network.propose(1, "x"));
-    network.deliver_all();
+    network.stabilize();
     network.node(1).is_disk_slow = true;
     network.propose(1, "y");
     network.pass(60 * SECOND);
@@ -56,7 +56,7 @@ pub(super) fn the_only_voter_leads_on_over_a_slow_write() {
 pub(super) fn a_leader_without_a_vote_is_not_exempt_from_stalls() {
     let mut network = Network::new(2);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let other = 3 - leader;
     network.node(other).is_disk_slow = true; // so that the change is not committed
     let changes = [MemberChange::Demote(NodeId(leader))];

@@ -44,7 +44,7 @@ pub(super) fn one_frame_does_not_end_elections() {
     for kind in 0..kinds {
         let mut network = Network::new(3);
         let leader = network.elect();
-        network.deliver_all();
+        network.stabilize();
         let own = network.core(leader).term();
         for term in [
             Term(u64::MAX),
@@ -76,7 +76,7 @@ pub(super) fn one_frame_does_not_end_elections() {
 fn a_term_within_bounds_is_adopted() {
     let mut network = Network::new(3);
     let leader = network.elect();
-    network.deliver_all();
+    network.stabilize();
     let term = network.core(leader).term().saturating_add(Term::JUMP_MAX);
     network.deliver(Message {
         from: NodeId(99),

@@ -16,7 +16,7 @@ fn transfer(network: &mut Network, id: u64, to: Option<u64>) -> Result<(), Trans
 fn led_by_one(count: u64) -> Network {
     let mut network = Network::new(count);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(1));
     network
 }
@@ -30,7 +30,7 @@ pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
     let mut network = led_by_one(5);
     let (term, since) = (network.core(1).term(), network.now);
     transfer(&mut network, 1, Some(4)).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!((network.leader(), network.now), (Some(4), since), "no time has passed");
     assert_eq!(network.core(4).term(), term.next());
     assert_eq!(
@@ -38,7 +38,7 @@ pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
         (Role::Follower, Some(NodeId(4)))
     );
     let proposed = network.propose(4, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
 }
 
@@ -47,17 +47,17 @@ pub(super) fn the_target_is_told_once_everything_is_on_its_disk() {
     let mut network = led_by_one(3);
     network.node(3).is_disk_slow = true;
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     transfer(&mut network, 1, Some(3)).unwrap();
     assert!(!network.wire.iter().any(is_told));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)));
     network.finish_write(3);
     let answer = network.wire.pop_front().unwrap();
     network.deliver(answer);
     assert!(network.wire.iter().any(is_told));
     network.node(3).is_disk_slow = false;
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(3));
 }
 
@@ -76,7 +76,7 @@ pub(super) fn nothing_is_proposed_while_leadership_moves() {
     // Another target takes its place.
     transfer(&mut network, 1, Some(2)).unwrap();
     assert_eq!(network.core(1).transfer_target(), Some(NodeId(2)));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(2));
     network.propose(2, "x");
 }
@@ -91,7 +91,7 @@ pub(super) fn a_transfer_that_does_not_come_to_pass_is_given_up() {
     assert!(network.node(1).events.contains(&Event::TransferFailed { to: NodeId(3) }));
     assert_eq!((network.leader(), network.core(1).transfer_target()), (Some(1), None));
     let proposed = network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), proposed.last);
 }
 
@@ -112,7 +112,7 @@ fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) 
         let before = network.wire.len();
         network.wire.retain(|message| message.body != Body::TimeoutNow);
         told += before - network.wire.len();
-        network.deliver_all();
+        network.stabilize();
     }
     told
 }
@@ -144,7 +144,7 @@ fn who_does_not_take_over_is_asked_more_and_more_rarely() {
     network.now = network.now.after(SECOND);
     while network.leader() != Some(1) {
         network.campaign(1);
-        network.deliver_all();
+        network.stabilize();
     }
     network.heal();
     pass_without_telling(&mut network, 1, 60 * SECOND);
@@ -156,7 +156,7 @@ fn targets_that_cannot_be_are_refused_by_name() {
     let mut network = led_by_one(3);
     network.join(4);
     change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(
         transfer(&mut network, 2, Some(3)),
         Err(TransferError::NotLeader { leader: Some(NodeId(1)) })
@@ -200,11 +200,11 @@ fn only_a_sound_node_asked_by_its_leader_takes_over() {
     network.node(2).is_disk_slow = false;
     network.pass(SECOND / 10);
     change(&mut network, 1, &[add(4)]).unwrap();
-    network.deliver_all();
+    network.stabilize();
     network.deliver(told(1, 4));
     assert_eq!(network.core(4).role(), Role::Follower, "it does not vote");
     network.deliver(told(1, 3));
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(3));
 }
 
@@ -219,7 +219,7 @@ pub(super) fn prefer(network: &mut Network, node: u64, priority: u8) {
         feature_level: None,
     };
     change(network, leader, &[update]).unwrap();
-    network.deliver_all();
+    network.stabilize();
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn without_a_target_the_best_voter_takes_over() {
     network.isolate(2);
     network.pass(SECOND / 2);
     transfer(&mut network, 1, None).unwrap();
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.leader(), Some(3), "node 2 does not answer");
 }
 
@@ -253,14 +253,14 @@ fn the_voter_with_the_highest_priority_comes_to_lead_and_stays() {
 pub(super) fn the_unfit_hand_over_and_do_not_campaign() {
     let mut network = led_by_one(3);
     network.with_core(1, |core, now| core.forbid_leading(now));
-    network.deliver_all();
+    network.stabilize();
     let leader = network.leader().unwrap();
     assert_ne!(leader, 1);
     // It votes and acknowledges: with one of the others alone there is a leader.
     let other = 5 - leader;
     network.isolate(other);
     let proposed = network.propose(leader, "x");
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(leader).commit(), proposed.last);
     network.heal();
     network.pass(SECOND);
@@ -296,11 +296,11 @@ fn a_removed_leader_leaves_though_its_transfer_fails() {
     }
     let removal = change(&mut network, 1, &[MemberChange::Remove(NodeId(1))]).unwrap();
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     for id in [2, 3] {
         network.finish_write(id);
     }
-    network.deliver_all();
+    network.stabilize();
     assert_eq!(network.core(1).commit(), removal.last);
     let (term, timeout) = (network.core(1).term(), network.core(1).config().election_timeout.max);
     network.pass(timeout - Duration::from_millis(1));

@@ -8,9 +8,9 @@ use crate::types::{Body, Index, Message, NodeId, Term};
 fn without_a_leader() -> Network {
     let mut network = Network::new(3);
     network.campaign(1);
-    network.deliver_all();
+    network.stabilize();
     network.propose(1, "x");
-    network.deliver_all();
+    network.stabilize();
     network.crash(1);
     network.now = network.now.after(network.core(2).config().election_timeout.max);
     network.wire.clear();
