@@ -1,4 +1,4 @@
-//! [`UdpSocket`]
+//! UDP sockets.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -100,7 +100,7 @@ fn serve<S: Source + Read + Write>(stream: S) {
 }
 
 #[test]
-fn tcp_echo_with_half_close() {
+fn a_half_closed_tcp_peer_gets_its_whole_echo() {
     let listener = TcpListener::bind(loopback()).unwrap();
     let address = listener.local_addr().unwrap();
     let client = thread::spawn(move || {
@@ -116,7 +116,7 @@ fn tcp_echo_with_half_close() {
 }
 
 #[test]
-fn unix_echo_with_half_close() {
+fn a_half_closed_unix_peer_gets_its_whole_echo() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("echo");
     let listener = UnixListener::bind(&path).unwrap();
@@ -161,7 +161,7 @@ enum Side {
 }
 
 #[test]
-fn udp_echo() {
+fn udp_datagrams_are_echoed_to_their_sender() {
     struct Ping {
         server: UdpSocket,
         client: UdpSocket,

@@ -119,7 +119,7 @@ fn a_pipe_blocks_at_neither_end() {
 }
 
 #[test]
-fn vectored_calls_and_a_reader_that_has_gone() {
+fn vectored_calls_work_and_a_lost_reader_is_an_error() {
     let (mut sender, mut receiver) = pipe::new().unwrap();
     assert_eq!(sender.write_vectored(&[IoSlice::new(b"ab"), IoSlice::new(b"cde")]).unwrap(), 5);
     let (mut first, mut second) = ([0; 3], [0; 3]);

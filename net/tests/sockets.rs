@@ -352,7 +352,7 @@ fn udp_options_are_what_they_were_set_to() {
 }
 
 #[test]
-fn from_and_into_std_and_descriptors() {
+fn conversions_to_std_and_back_keep_the_socket_usable() {
     let (ours, mut theirs) = tcp_pair();
     let descriptor = OwnedFd::from(ours);
     let ours = TcpStream::try_from(descriptor).unwrap();

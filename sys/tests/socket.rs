@@ -36,12 +36,12 @@ fn connect_and_send(listen: &str) {
 }
 
 #[test]
-fn tcp_over_v4() {
+fn tcp_connects_over_v4() {
     connect_and_send("127.0.0.1:0");
 }
 
 #[test]
-fn tcp_over_v6() {
+fn tcp_connects_over_v6() {
     if TcpListener::bind("[::1]:0").is_ok() {
         connect_and_send("[::1]:0");
     }

@@ -1,4 +1,4 @@
-//! [`TcpListener`]
+//! TCP listeners.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! [`TcpStream`]
+//! TCP connections.
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};

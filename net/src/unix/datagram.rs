@@ -1,4 +1,4 @@
-//! [`UnixDatagram`]
+//! Unix datagram sockets.
 
 use std::io;
 use std::net::Shutdown;

@@ -1,4 +1,4 @@
-//! [`UnixListener`]
+//! Unix stream listeners.
 
 use std::io;
 use std::os::unix::net::SocketAddr;

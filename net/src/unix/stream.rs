@@ -1,4 +1,4 @@
-//! [`UnixStream`]
+//! Unix stream connections.
 
 use std::io;
 use std::net::Shutdown;

@@ -5,7 +5,7 @@ use super::*;
 
 /// tokio#8334: the thread hung in an endless search when the only timer was some days away.
 #[test]
-fn no_hang_with_one_far_timer() {
+fn a_search_for_one_far_timer_ends() {
     for exponent in 0..64 {
         let mut wheel = Wheel::new(0);
         wheel.insert(1 << exponent, exponent);
@@ -153,7 +153,7 @@ fn a_crowded_slot_causes_at_most_one_idle_wake_up() {
 
 /// A timer that is alone in such a slot must not fire at the tick of the earliest that is gone.
 #[test]
-fn alone_in_a_slot_that_was_crowded() {
+fn a_timer_alone_in_its_slot_fires_at_its_own_tick() {
     let mut wheel = Wheel::new(0);
     let earliest = wheel.insert(5_000, 0);
     let keys: Vec<_> = (1..40).map(|i| wheel.insert(6_000, i)).collect();

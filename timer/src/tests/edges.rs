@@ -5,7 +5,7 @@ use super::*;
 const CENTURY: u64 = 3_155_760_000_000_000; // in microseconds
 
 #[test]
-fn the_whole_range_in_one_wheel() {
+fn one_wheel_holds_the_whole_range_of_ticks() {
     let mut wheel = Wheel::new(0);
     for deadline in [u64::MAX, u64::MAX - 1, 1 << 63, CENTURY, 1, 0] {
         wheel.insert(deadline, deadline);
