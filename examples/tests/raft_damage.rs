@@ -28,7 +28,7 @@ fn cut(writes: u64, damage: impl FnOnce(&mut Vec<u8>, usize)) -> Cluster {
     let mut cluster = Cluster::start(1);
     let mut client = cluster.client(1);
     for n in 0..writes {
-        assert_eq!(client.insist(&["SET", &format!("key-{n}"), "value"]), "OK");
+        assert_eq!(client.retry(&["SET", &format!("key-{n}"), "value"]), "OK");
     }
     cluster.kill(1);
     let path = last_segment(&cluster, 1);
@@ -46,11 +46,11 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
     let cut_short: fn(&mut Vec<u8>, usize) = |bytes, from| bytes.truncate(from);
     for damage in [zeroed, cut_short] {
         let mut cluster = cut(WRITES, damage);
-        let said = cluster.restart(1).unwrap_err();
+        let text = cluster.restart(1).unwrap_err();
         for words in
             ["SYNCED says that more was on disk: entries from", "Delete nothing", "raft recover"]
         {
-            assert!(said.contains(words), "{words} is not in {said}");
+            assert!(text.contains(words), "{words} is not in {text}");
         }
         let data = cluster.data(1).display().to_string();
         let inspected = raft().args(["inspect", &data]).output().unwrap();
@@ -73,13 +73,13 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
             "127.0.0.1:1",
         ]);
         let recovered = recover.arg("--accept-data-loss").output().unwrap();
-        let said = String::from_utf8_lossy(&recovered.stdout).into_owned();
+        let text = String::from_utf8_lossy(&recovered.stdout).into_owned();
         assert!(
             recovered.status.success(),
-            "{said} {}",
+            "{text} {}",
             String::from_utf8_lossy(&recovered.stderr)
         );
-        let lost = said
+        let lost = text
             .lines()
             .find_map(|line| line.strip_prefix("LOST: entries "))
             .expect("it says what is lost");
@@ -87,7 +87,7 @@ fn a_log_that_lost_its_end_is_refused_and_recovered() {
         let lost = to.parse::<u64>().unwrap() - from.parse::<u64>().unwrap() + 1;
         cluster.start_as(2, Vec::new()).unwrap();
         cluster.wait_for(2, "role", "leader");
-        assert_eq!(cluster.client(2).insist(&["DBSIZE"]), format!("(integer) {}", WRITES - lost));
+        assert_eq!(cluster.client(2).retry(&["DBSIZE"]), format!("(integer) {}", WRITES - lost));
         assert!(lost > WRITES / 4 && lost < WRITES, "{lost}");
     }
 }
@@ -100,7 +100,7 @@ fn a_node_with_a_damaged_snapshot_gets_another() {
     let (mut client, mut written) = (cluster.client(leader), 0);
     let first_index = |id| cluster.client(id).info("first_index").unwrap();
     while first_index(3) == "1" {
-        assert_eq!(client.insist(&["SET", &format!("key-{written}"), &"v".repeat(500)]), "OK");
+        assert_eq!(client.retry(&["SET", &format!("key-{written}"), &"v".repeat(500)]), "OK");
         written += 1;
         assert!(written < 10_000, "nothing is compacted");
     }
@@ -112,8 +112,8 @@ fn a_node_with_a_damaged_snapshot_gets_another() {
     fs::write(&path, bytes).unwrap();
     let inspected =
         raft().args(["inspect", &cluster.data(3).display().to_string()]).output().unwrap();
-    let said = String::from_utf8_lossy(&inspected.stdout).into_owned();
-    assert!(said.contains("ask the leader for a snapshot to replace"), "{said}");
+    let text = String::from_utf8_lossy(&inspected.stdout).into_owned();
+    assert!(text.contains("ask the leader for a snapshot to replace"), "{text}");
 
     cluster.restart(3).unwrap();
     let mut client = cluster.client(3);
@@ -191,7 +191,7 @@ fn a_full_disk_ends_the_process_and_space_brings_it_back() {
     cluster.wait_for(1, "role", "leader");
     let mut client = cluster.client(1);
     for n in 0..acknowledged {
-        assert_eq!(client.insist(&["GET", &format!("key-{n}")]), value);
+        assert_eq!(client.retry(&["GET", &format!("key-{n}")]), value);
     }
     assert!(acknowledged > 30, "{acknowledged}");
 }

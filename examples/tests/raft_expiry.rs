@@ -15,7 +15,7 @@ fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
     loop {
         // The deadline and the clock are in whole milliseconds.
         let is_over = since.elapsed() > lifetime + Duration::from_millis(1);
-        match client.insist(&["GET", key]).as_str() {
+        match client.retry(&["GET", key]).as_str() {
             "(nil)" => return,
             value => assert!(!is_over, "{value:?} after {:?}", since.elapsed()),
         }
@@ -26,11 +26,11 @@ fn outlive(client: &mut Client, key: &str, since: Instant, lifetime: Duration) {
 fn keys_expire_in_time_at_every_node_without_writes() {
     let cluster = Cluster::start(3);
     let lifetime = Duration::from_millis(60);
-    cluster.client(1).insist(&["SET", "other", "v"]);
+    cluster.client(1).retry(&["SET", "other", "v"]);
     for id in 1..=3 {
         let mut client = cluster.client(id);
         let before = Instant::now();
-        assert_eq!(client.insist(&["SET", "k", "v", "PX", "60"]), "OK");
+        assert_eq!(client.retry(&["SET", "k", "v", "PX", "60"]), "OK");
         let since = Instant::now();
         outlive(&mut client, "k", since, lifetime);
         assert!(
@@ -41,10 +41,10 @@ fn keys_expire_in_time_at_every_node_without_writes() {
         // Once any node has reported the key as expired, every node does.
         for id in 1..=3 {
             let mut client = cluster.client(id);
-            assert_eq!(client.insist(&["GET", "k"]), "(nil)");
-            assert_eq!(client.insist(&["TTL", "k"]), "(integer) -2");
-            assert_eq!(client.insist(&["MGET", "other", "k"]), "v, (nil)");
-            assert_eq!(client.insist(&["DBSIZE"]), "(integer) 1");
+            assert_eq!(client.retry(&["GET", "k"]), "(nil)");
+            assert_eq!(client.retry(&["TTL", "k"]), "(integer) -2");
+            assert_eq!(client.retry(&["MGET", "other", "k"]), "v, (nil)");
+            assert_eq!(client.retry(&["DBSIZE"]), "(integer) 1");
         }
     }
 }
@@ -54,7 +54,7 @@ fn a_pipeline_across_a_deadline_is_answered_in_order() {
     let cluster = Cluster::start(3);
     let follower = cluster.follower();
     let mut client = cluster.client(follower);
-    assert_eq!(client.insist(&["SET", "other", "v"]), "OK");
+    assert_eq!(client.retry(&["SET", "other", "v"]), "OK");
     let mut requests = encode(&["SET", "k", "v", "PX", "2"]);
     for _ in 0..300 {
         requests.extend(encode(&["GET", "k"]));
@@ -82,16 +82,16 @@ fn deadlines_survive_snapshots_and_whole_clusters() {
     let mut cluster = Cluster::start_with(3, &["--snapshot-every", "32768", "--segment", "16384"]);
     let leader = cluster.leader();
     let mut client = cluster.client(leader);
-    assert_eq!(client.insist(&["SET", "long", "v", "EX", "1000"]), "OK");
-    assert_eq!(client.insist(&["SETEX", "at", "1000", "v"]), "OK");
-    assert_eq!(client.insist(&["EXPIREAT", "at", "4000000000"]), "(integer) 1");
-    assert_eq!(client.insist(&["SET", "kept", "v", "EX", "1000"]), "OK");
-    assert_eq!(client.insist(&["PERSIST", "kept"]), "(integer) 1");
+    assert_eq!(client.retry(&["SET", "long", "v", "EX", "1000"]), "OK");
+    assert_eq!(client.retry(&["SETEX", "at", "1000", "v"]), "OK");
+    assert_eq!(client.retry(&["EXPIREAT", "at", "4000000000"]), "(integer) 1");
+    assert_eq!(client.retry(&["SET", "kept", "v", "EX", "1000"]), "OK");
+    assert_eq!(client.retry(&["PERSIST", "kept"]), "(integer) 1");
     let since = Instant::now();
-    assert_eq!(client.insist(&["SET", "short", "v", "PX", "300"]), "OK");
+    assert_eq!(client.retry(&["SET", "short", "v", "PX", "300"]), "OK");
     let deadline = Instant::now() + TIMEOUT;
     for n in 0.. {
-        assert_eq!(client.insist(&["SET", &format!("key-{}", n % 10), &"x".repeat(500)]), "OK");
+        assert_eq!(client.retry(&["SET", &format!("key-{}", n % 10), &"x".repeat(500)]), "OK");
         if client.info("snapshot_index").is_some_and(|index| index != "0") {
             break;
         }
@@ -101,11 +101,11 @@ fn deadlines_survive_snapshots_and_whole_clusters() {
     (1..=3).for_each(|id| cluster.restart(id).unwrap());
     for id in 1..=3 {
         let mut client = cluster.client(id);
-        let ttl = client.insist(&["TTL", "long"]);
+        let ttl = client.retry(&["TTL", "long"]);
         let left: u64 = ttl.trim_start_matches("(integer) ").parse().unwrap();
         assert!((900..=1000).contains(&left), "{ttl}");
-        assert_eq!(client.insist(&["EXPIRETIME", "at"]), "(integer) 4000000000");
-        assert_eq!(client.insist(&["TTL", "kept"]), "(integer) -1");
+        assert_eq!(client.retry(&["EXPIRETIME", "at"]), "(integer) 4000000000");
+        assert_eq!(client.retry(&["TTL", "kept"]), "(integer) -1");
         outlive(&mut client, "short", since, Duration::from_secs(2));
     }
 }
@@ -114,7 +114,7 @@ fn deadlines_survive_snapshots_and_whole_clusters() {
 fn commands_on_expiration_answer_as_in_redis() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    client.insist(&["SET", "k", "v"]);
+    client.retry(&["SET", "k", "v"]);
     for (request, reply) in [
         (&["TTL", "k"][..], "(integer) -1"),
         (&["TTL", "none"], "(integer) -2"),
@@ -142,12 +142,12 @@ fn commands_on_expiration_answer_as_in_redis() {
         (&["TYPE", "lock"], "string"),
         (&["SET", "l", "v", "EX", "0"], "ERR invalid expire time in 'set' command"),
     ] {
-        assert_eq!(client.insist(request), reply, "{request:?}");
+        assert_eq!(client.retry(request), reply, "{request:?}");
     }
     for request in [&["MULTI"][..], &["SET", "t", "v", "EX", "9"], &["TTL", "t"]] {
-        client.insist(request);
+        client.retry(request);
     }
-    assert_eq!(client.insist(&["EXEC"]), "OK, (integer) 9");
+    assert_eq!(client.retry(&["EXEC"]), "OK, (integer) 9");
     assert!(client.ask(&["INFO", "keyspace"]).contains("db0:keys=2,expires=2"), "lock and t");
 }
 
@@ -160,10 +160,10 @@ fn reads_behind_one_that_waits_are_not_older_than_it() {
         (cluster.client(cluster.leader()), cluster.client(cluster.follower()));
     let number = |reply: &str| reply.parse::<u32>().unwrap_or(0);
     for round in 1..200_u32 {
-        assert_eq!(writer.insist(&["SET", "k", &round.to_string(), "PX", "1"]), "OK");
+        assert_eq!(writer.retry(&["SET", "k", &round.to_string(), "PX", "1"]), "OK");
         let since = Instant::now();
         while since.elapsed() < Duration::from_millis(3) {
-            assert_eq!(reader.insist(&["PING"]), "PONG");
+            assert_eq!(reader.retry(&["PING"]), "PONG");
         }
         let next = (round + 1).to_string();
         let writes = [encode(&["SET", "other", &next]), encode(&["SET", "k", &next])].concat();

@@ -18,11 +18,11 @@ fn every_node_answers_everything() {
     for id in 1..=3 {
         let mut client = cluster.client(id);
         let key = format!("key-{id}");
-        assert_eq!(client.insist(&["SET", &key, "hello"]), "OK");
+        assert_eq!(client.retry(&["SET", &key, "hello"]), "OK");
         for reader in 1..=3 {
             // Linearizable: every node that is asked afterwards has it.
             assert_eq!(
-                cluster.client(reader).insist(&["GET", &key]),
+                cluster.client(reader).retry(&["GET", &key]),
                 "hello",
                 "written by {id}, read by {reader}"
             );
@@ -45,7 +45,7 @@ fn every_node_answers_everything() {
 fn a_pipeline_is_answered_in_its_order_through_a_follower() {
     let cluster = Cluster::start(3);
     let mut client = cluster.client(cluster.follower());
-    assert_eq!(client.insist(&["SET", "n", "0"]), "OK");
+    assert_eq!(client.retry(&["SET", "n", "0"]), "OK");
     let mut pipeline = Vec::new();
     for _ in 0..500 {
         // A read must see the write before it, and must not see the one after it.
@@ -65,7 +65,7 @@ fn a_pipeline_is_answered_in_its_order_through_a_follower() {
 fn a_transaction_is_one_step_through_any_node() {
     let cluster = Cluster::start(3);
     let follower = cluster.follower();
-    assert_eq!(cluster.client(follower).insist(&["SET", "a", "0"]), "OK");
+    assert_eq!(cluster.client(follower).retry(&["SET", "a", "0"]), "OK");
     // The two values are equal in every read.
     thread::scope(|scope| {
         for id in 1..=3 {
@@ -76,15 +76,15 @@ fn a_transaction_is_one_step_through_any_node() {
                     assert_eq!(writer.ask(&["INCR", "x"]), "QUEUED");
                     assert_eq!(writer.ask(&["INCR", "y"]), "QUEUED");
                     assert_eq!(writer.ask(&["GET", "x"]), "QUEUED");
-                    let said = writer.ask(&["EXEC"]);
-                    let parts: Vec<&str> = said.split(", ").collect();
-                    assert!(parts[0] == parts[1] && parts[0].ends_with(parts[2]), "{said}");
+                    let text = writer.ask(&["EXEC"]);
+                    let parts: Vec<&str> = text.split(", ").collect();
+                    assert!(parts[0] == parts[1] && parts[0].ends_with(parts[2]), "{text}");
                 }
             });
             scope.spawn(move || {
                 for _ in 0..50 {
-                    let said = reader.ask(&["MGET", "x", "y"]);
-                    let (x, y) = said.split_once(", ").unwrap();
+                    let text = reader.ask(&["MGET", "x", "y"]);
+                    let (x, y) = text.split_once(", ").unwrap();
                     assert_eq!(x, y, "a transaction was seen half done");
                 }
             });
@@ -101,7 +101,7 @@ fn a_transaction_is_one_step_through_any_node() {
 fn ten_thousand_pipelined_writes_are_all_there() {
     let cluster = Cluster::start(3);
     let mut client = cluster.client(cluster.leader());
-    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    assert_eq!(client.retry(&["SET", "k", "v"]), "OK");
     let mut writer = client.stream.try_clone().unwrap();
     // From another thread: the server stops reading a client that does not read its replies.
     let sending = thread::spawn(move || {
@@ -121,7 +121,7 @@ fn many_deep_pipelines_through_a_follower_are_all_answered() {
     let cluster =
         Cluster::start_with(3, &["--election-timeout", "2000", "--request-timeout", "60000"]);
     let mut clients: Vec<Client> = (0..6).map(|_| cluster.client(cluster.follower())).collect();
-    assert_eq!(clients[0].insist(&["SET", "n", "0"]), "OK");
+    assert_eq!(clients[0].retry(&["SET", "n", "0"]), "OK");
     for client in &mut clients {
         client.stream.write_all(&encode(&["INCR", "n"]).repeat(4000)).unwrap();
     }
@@ -138,7 +138,7 @@ fn many_deep_pipelines_through_a_follower_are_all_answered() {
 fn malformed_requests_disturb_no_other_client() {
     let cluster = Cluster::start(1);
     let mut bystander = cluster.client(1);
-    assert_eq!(bystander.insist(&["SET", "k", "v"]), "OK");
+    assert_eq!(bystander.retry(&["SET", "k", "v"]), "OK");
 
     let mut client = cluster.client(1);
     assert!(client.ask(&["FROBNICATE", "x"]).starts_with("ERR unknown command 'FROBNICATE'"));
@@ -155,13 +155,13 @@ fn malformed_requests_disturb_no_other_client() {
     ] {
         let mut client = cluster.client(1);
         client.stream.write_all(malformed).unwrap();
-        let mut said = Vec::new();
-        client.stream.read_to_end(&mut said).expect("an error and the end of the connection");
+        let mut text = Vec::new();
+        client.stream.read_to_end(&mut text).expect("an error and the end of the connection");
         assert!(
-            said.starts_with(b"-ERR "),
+            text.starts_with(b"-ERR "),
             "{:?} was answered {:?}",
             malformed,
-            String::from_utf8_lossy(&said)
+            String::from_utf8_lossy(&text)
         );
     }
     assert_eq!(bystander.ask(&["GET", "k"]), "v");
@@ -186,7 +186,7 @@ fn the_server_describes_its_commands() {
 fn requests_before_a_malformed_frame_are_answered_first() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    assert_eq!(client.retry(&["SET", "k", "v"]), "OK");
     let mut bytes = encode(&["INCR", "n"]);
     bytes.extend(encode(&["GET", "k"]));
     bytes.extend(b"*1\r\n$-5\r\n");
@@ -213,7 +213,7 @@ fn a_request_that_is_too_large_ends_the_connection() {
 fn a_client_that_does_not_read_cannot_fill_the_memory() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
+    assert_eq!(client.retry(&["SET", "long", &"x".repeat(900_000)]), "OK");
     let mut greedy = cluster.client(1);
     greedy.stream.write_all(&encode(&["GET", "long"]).repeat(4096)).unwrap(); // 3.7 GB of replies
     let many: Vec<&str> =
@@ -237,7 +237,7 @@ fn peak_kib(cluster: &Cluster) -> u64 {
 fn a_client_that_only_writes_cannot_fill_the_memory() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    assert_eq!(client.insist(&["SET", "long", &"x".repeat(900_000)]), "OK");
+    assert_eq!(client.retry(&["SET", "long", &"x".repeat(900_000)]), "OK");
     let mut greedy = cluster.client(1);
     let transaction = [encode(&["MULTI"]), encode(&["GET", "long"]), encode(&["EXEC"])].concat();
     greedy.stream.write_all(&transaction.repeat(1000)).unwrap(); // 900 MB of replies
@@ -258,7 +258,7 @@ fn more_than_can_be_in_flight_waits_in_the_sockets() {
     let cluster =
         Cluster::start_with(3, &["--election-timeout", "3000", "--request-timeout", "60000"]);
     let mut clients: Vec<Client> = (0..24).map(|at| cluster.client(1 + at % 3)).collect();
-    clients[0].insist(&["SET", "k", "v"]);
+    clients[0].retry(&["SET", "k", "v"]);
     // 96 MB of all clients together.
     let pipeline = encode(&["SET", "k", &"v".repeat(100_000)]).repeat(40);
     let sending: Vec<_> = clients
@@ -281,7 +281,7 @@ fn more_than_can_be_in_flight_waits_in_the_sockets() {
 fn a_client_may_speak_resp3() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    assert_eq!(client.insist(&["SET", "k", "v"]), "OK");
+    assert_eq!(client.retry(&["SET", "k", "v"]), "OK");
     // In one go: replies before the switch are still in the old protocol.
     let requests: [&[&str]; 7] = [
         &["GET", "none"],
@@ -310,7 +310,7 @@ fn a_client_may_speak_resp3() {
 fn a_client_that_closes_its_half_is_still_answered() {
     let cluster = Cluster::start(1);
     let mut client = cluster.client(1);
-    assert_eq!(client.insist(&["SET", "n", "0"]), "OK");
+    assert_eq!(client.retry(&["SET", "n", "0"]), "OK");
     for _ in 0..100 {
         client.send(&["INCR", "n"]).unwrap();
         client.send(&["GET", "n"]).unwrap();
@@ -379,7 +379,7 @@ fn a_leader_killed_under_load_loses_nothing_and_comes_back() {
     let acknowledged: u64 = results.iter().map(|(acknowledged, _)| acknowledged).sum();
     let unknown: u64 = results.iter().map(|(_, unknown)| unknown).sum();
     for id in 1..=3 {
-        let value: u64 = cluster.client(id).insist(&["GET", "n"]).parse().unwrap();
+        let value: u64 = cluster.client(id).retry(&["GET", "n"]).parse().unwrap();
         assert!(
             (acknowledged..=acknowledged + unknown).contains(&value),
             "{acknowledged} increments acknowledged, {unknown} unknown, and node {id} has {value}"
@@ -392,12 +392,12 @@ fn a_whole_cluster_killed_keeps_what_it_acknowledged() {
     let mut cluster = Cluster::start(3);
     for n in 0..50 {
         let id = 1 + n % 3;
-        assert_eq!(cluster.client(id).insist(&["SET", &format!("k{n}"), &n.to_string()]), "OK");
+        assert_eq!(cluster.client(id).retry(&["SET", &format!("k{n}"), &n.to_string()]), "OK");
     }
     (1..=3).for_each(|id| cluster.kill(id));
     (1..=3).for_each(|id| cluster.restart(id).unwrap());
     for n in 0..50 {
-        assert_eq!(cluster.client(1 + n % 3).insist(&["GET", &format!("k{n}")]), n.to_string());
+        assert_eq!(cluster.client(1 + n % 3).retry(&["GET", &format!("k{n}")]), n.to_string());
     }
 }
 
@@ -406,7 +406,7 @@ fn status_is_a_table_of_the_nodes_that_can_be_reached() {
     let mut cluster = Cluster::start(3);
     let leader = cluster.leader();
     let follower = cluster.follower();
-    assert_eq!(cluster.client(follower).insist(&["SET", "k", "v"]), "OK");
+    assert_eq!(cluster.client(follower).retry(&["SET", "k", "v"]), "OK");
     let status = |cluster: &Cluster| {
         let address = cluster.nodes[&follower].client.to_string();
         let output = raft().args(["status", "--client", &address]).output().unwrap();
@@ -436,15 +436,15 @@ fn status_is_a_table_of_the_nodes_that_can_be_reached() {
 }
 
 #[test]
-fn signals_end_it_cleanly() {
+fn signals_end_a_node_cleanly() {
     for name in ["INT", "TERM"] {
         let mut cluster = Cluster::start(1);
-        assert_eq!(cluster.client(1).insist(&["SET", "k", "v"]), "OK");
+        assert_eq!(cluster.client(1).retry(&["SET", "k", "v"]), "OK");
         let mut node = cluster.nodes.remove(&1).unwrap();
         node.signal(name);
         assert!(node.wait().success(), "SIG{name}");
         cluster.restart(1).unwrap();
-        assert_eq!(cluster.client(1).insist(&["GET", "k"]), "v");
+        assert_eq!(cluster.client(1).retry(&["GET", "k"]), "v");
     }
 }
 
@@ -458,7 +458,7 @@ fn mistakes_are_explained() {
             arguments.iter().map(|&argument| argument.to_owned()).collect();
         match Process::start(&[], &arguments, &log) {
             Ok(_) => panic!("{arguments:?} started"),
-            Err(said) => said,
+            Err(text) => text,
         }
     };
     let data = cluster.data(1).display().to_string();
@@ -508,15 +508,15 @@ fn a_folder_of_another_node_is_refused() {
     let mut arguments = cluster.arguments(1);
     arguments[1] = "2".to_owned();
     let log = cluster.folder.path().join("mistake.log");
-    let said = Process::start(&[], &arguments, &log).map(|_| ()).unwrap_err();
-    assert!(said.contains("belongs to node 1, not to node 2"), "{said}");
+    let text = Process::start(&[], &arguments, &log).map(|_| ()).unwrap_err();
+    assert!(text.contains("belongs to node 1, not to node 2"), "{text}");
 }
 
 #[test]
 fn the_demo_loses_nothing() {
     let output = raft().args(["demo", "--keys", "600"]).stdin(Stdio::null()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     for step in [
         "three nodes started",
         "elected",
@@ -524,6 +524,6 @@ fn the_demo_loses_nothing() {
         "read back from both survivors",
         "nothing was lost",
     ] {
-        assert!(said.contains(step), "no step {step:?} in:\n{said}");
+        assert!(text.contains(step), "no step {step:?} in:\n{text}");
     }
 }

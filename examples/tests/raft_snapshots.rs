@@ -40,7 +40,7 @@ fn load(mut client: Client, acknowledged: &[AtomicU64], stop: &AtomicBool) {
 
 /// The values of all keys at a node.
 fn all(client: &mut Client) -> Vec<String> {
-    (0..KEYS).map(|key| client.insist(&["GET", &format!("key-{key}")])).collect()
+    (0..KEYS).map(|key| client.retry(&["GET", &format!("key-{key}")])).collect()
 }
 
 /// Waits until a node has compacted its log beyond `index`.
@@ -117,7 +117,7 @@ fn a_whole_cluster_starts_again_from_its_snapshots() {
     let leader = cluster.leader();
     let mut client = cluster.client(leader);
     for n in 0..600 {
-        assert_eq!(client.insist(&["SET", &format!("key-{}", n % KEYS), &value(n)]), "OK");
+        assert_eq!(client.retry(&["SET", &format!("key-{}", n % KEYS), &value(n)]), "OK");
     }
     let expected = all(&mut client);
     let goal = number(&mut client, "commit_index");
@@ -133,5 +133,5 @@ fn a_whole_cluster_starts_again_from_its_snapshots() {
         assert_eq!(all(&mut client), expected, "node {id}");
         assert!(number(&mut client, "snapshot_index") > 0);
     }
-    assert_eq!(cluster.client(2).insist(&["DBSIZE"]), format!("(integer) {KEYS}"));
+    assert_eq!(cluster.client(2).retry(&["DBSIZE"]), format!("(integer) {KEYS}"));
 }

@@ -17,10 +17,10 @@ fn fails(arguments: &[&str]) -> String {
 /// Runs a command that must succeed, and returns its output and its errors.
 fn succeeds(arguments: &[&str]) -> (String, String) {
     let output = raft().args(arguments).output().unwrap();
-    let said =
+    let text =
         [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(output.status.success(), "{arguments:?}: {said:?}");
-    said.into()
+    assert!(output.status.success(), "{arguments:?}: {text:?}");
+    text.into()
 }
 
 /// A cluster is not bootstrapped before all initial members have met.
@@ -48,9 +48,9 @@ fn an_initial_member_that_met_no_other_cannot_be_recovered() {
     let log = folder.path().join("log");
     let node = Process::start(&[], &serve.map(str::to_owned), &log).unwrap();
     drop(node);
-    let said = std::fs::read_to_string(log).unwrap();
-    assert!(said.contains("bootstrapping a new cluster"), "{said}");
-    assert!(!said.contains("bootstrapped"), "{said}");
+    let text = std::fs::read_to_string(log).unwrap();
+    assert!(text.contains("bootstrapping a new cluster"), "{text}");
+    assert!(!text.contains("bootstrapped"), "{text}");
     let new = path("new");
     let recover = [
         "recover",
@@ -64,8 +64,8 @@ fn an_initial_member_that_met_no_other_cannot_be_recovered() {
         "127.0.0.1:7",
         "--accept-data-loss",
     ];
-    let said = fails(&recover);
-    assert!(said.contains("has no entry: it never met the others"), "{said}");
+    let text = fails(&recover);
+    assert!(text.contains("has no entry: it never met the others"), "{text}");
 }
 
 #[test]
@@ -103,10 +103,10 @@ fn conflicting_flags_are_named_before_any_file_is_made() {
             "--client",
             any,
         ];
-        let said = fails(&[&base[..], more].concat());
-        assert!(!data.exists(), "{said}");
-        assert!(!said.contains("Config::") && !said.contains("Options::"), "{said}");
-        said
+        let text = fails(&[&base[..], more].concat());
+        assert!(!data.exists(), "{text}");
+        assert!(!text.contains("Config::") && !text.contains("Options::"), "{text}");
+        text
     };
     for (raft, more, words) in [
         (
@@ -134,12 +134,12 @@ fn conflicting_flags_are_named_before_any_file_is_made() {
         (any, &["--heartbeat", "-5"], &["--heartbeat", "give milliseconds, from 1 to 3600000"]),
         (any, &["--advertise", "x"], &["--advertise", "no port"]),
     ] {
-        let said = serve(raft, more);
-        assert!(words.iter().all(|&word| said.contains(word)), "{raft} {more:?}: {said}");
+        let text = serve(raft, more);
+        assert!(words.iter().all(|&word| text.contains(word)), "{raft} {more:?}: {text}");
     }
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let said = fails(&[
+    let text = fails(&[
         "serve",
         "--id",
         "1",
@@ -150,7 +150,7 @@ fn conflicting_flags_are_named_before_any_file_is_made() {
         "--client",
         any,
     ]);
-    assert!(said.contains("--data") && said.contains("is not a folder"), "{said}");
+    assert!(text.contains("--data") && text.contains("is not a folder"), "{text}");
 }
 
 /// The address of an initial member must resolve when the folder is created.
@@ -160,10 +160,10 @@ fn an_initial_member_that_cannot_be_resolved_is_named() {
     let data = folder.path().to_str().unwrap();
     let any = "127.0.0.1:0";
     let peer = "2=no-such-host.invalid:1";
-    let said = fails(&[
+    let text = fails(&[
         "serve", "--id", "1", "--data", data, "--raft", any, "--client", any, "--peer", peer,
     ]);
-    assert!(said.contains("--peer 2=no-such-host.invalid:1: cannot resolve"), "{said}");
+    assert!(text.contains("--peer 2=no-such-host.invalid:1: cannot resolve"), "{text}");
 }
 
 #[test]
@@ -201,8 +201,8 @@ fn a_name_may_stand_for_every_address() {
     for port in ports {
         assert!(members.contains(&format!("localhost:{port} ")), "{members}");
     }
-    let said = fails(&["status", "--client", "no-such-host.invalid:1"]);
-    assert!(said.contains("cannot resolve \"no-such-host.invalid:1\""), "{said}");
+    let text = fails(&["status", "--client", "no-such-host.invalid:1"]);
+    assert!(text.contains("cannot resolve \"no-such-host.invalid:1\""), "{text}");
 }
 
 #[test]
@@ -221,12 +221,12 @@ fn a_raft_port_given_as_a_client_port_is_recognized() {
             &raft_port,
         ],
     ] {
-        let said = fails(arguments);
+        let text = fails(arguments);
         assert!(
-            said.contains("as a node does on its --raft port: give the node's --client address"),
-            "{said}"
+            text.contains("as a node does on its --raft port: give the node's --client address"),
+            "{text}"
         );
-        assert!(!said.contains("may or may not"), "{said}");
+        assert!(!text.contains("may or may not"), "{text}");
     }
 }
 
@@ -255,15 +255,15 @@ fn a_removed_node_refuses_to_list_members() {
     cluster.kill(away);
     // In this order: each time the running nodes are a majority.
     for id in [away, follower] {
-        assert_eq!(cluster.client(leader).insist(&["RAFT", "REMOVE", &id.to_string()]), "OK");
+        assert_eq!(cluster.client(leader).retry(&["RAFT", "REMOVE", &id.to_string()]), "OK");
     }
     cluster.restart(away).unwrap();
     for id in [follower, away] {
         cluster.wait_for(id, "role", "removed");
-        let said = cluster.client(id).ask(&["RAFT", "MEMBERS"]);
+        let text = cluster.client(id).ask(&["RAFT", "MEMBERS"]);
         assert!(
-            said.starts_with(&format!("ERR removed: node {id} was removed from the cluster")),
-            "{said}"
+            text.starts_with(&format!("ERR removed: node {id} was removed from the cluster")),
+            "{text}"
         );
         let client = cluster.nodes[&id].client.to_string();
         assert!(fails(&["member", "--client", &client, "list"]).contains("ask a member"));
@@ -284,10 +284,10 @@ fn a_removed_node_refuses_to_list_members() {
         let arguments =
             [&arguments[..], &["--raft", "localhost:1", "--accept-data-loss", "--id", "9"]]
                 .concat();
-        let said = fails(&arguments);
+        let text = fails(&arguments);
         assert!(
-            said.contains(&format!("node {id}, ")) && said.contains("--from-removed"),
-            "{said}"
+            text.contains(&format!("node {id}, ")) && text.contains("--from-removed"),
+            "{text}"
         );
         assert!(!new.exists());
         succeeds(&[&arguments[..], &["--from-removed"]].concat());
@@ -307,16 +307,16 @@ fn a_recovered_node_needs_an_id_that_was_never_used() {
         fails(&[&arguments[..], &["--raft", "localhost:1", "--id", id]].concat())
     };
     for id in ["1", "3"] {
-        let said = recover(id);
+        let text = recover(id);
         assert!(
-            said.contains(&format!("--id {id} is, or was, another node's"))
-                && said.contains("above 3"),
-            "{said}"
+            text.contains(&format!("--id {id} is, or was, another node's"))
+                && text.contains("above 3"),
+            "{text}"
         );
     }
     assert!(recover("4").contains("--accept-data-loss"));
     let none = cluster.folder.path().join("none");
-    let said = fails(&[
+    let text = fails(&[
         "recover",
         "--data",
         none.to_str().unwrap(),
@@ -327,5 +327,5 @@ fn a_recovered_node_needs_an_id_that_was_never_used() {
         "--raft",
         "localhost:1",
     ]);
-    assert!(said.contains("none") && said.lines().count() == 1, "{said}");
+    assert!(text.contains("none") && text.lines().count() == 1, "{text}");
 }

@@ -52,11 +52,11 @@ fn a_write_is_synced_before_it_is_answered() {
     let node = Process::start(&wrapper, &arguments.map(str::to_owned), &log);
     let mut node = match node {
         Ok(node) => node,
-        Err(said) if said.contains("ptrace") => panic!("{missing}: {said}"),
-        Err(said) => panic!("{said}"),
+        Err(text) if text.contains("ptrace") => panic!("{missing}: {text}"),
+        Err(text) => panic!("{text}"),
     };
     let mut client = Client::connect(node.client);
-    assert_eq!(client.insist(&["SET", "a-key-to-be-traced", "v"]), "OK");
+    assert_eq!(client.retry(&["SET", "a-key-to-be-traced", "v"]), "OK");
     // strace passes the signal to the process that it traces, and ends with it.
     let pid = client.ask(&["INFO", "server"]);
     let pid =

@@ -176,7 +176,7 @@ impl Cluster {
         for _ in 0..5 {
             self.raft.insert(id, hold_a_port().local_addr().unwrap());
             match self.restart(id) {
-                Err(said) if said.contains("cannot listen") => {}
+                Err(text) if text.contains("cannot listen") => {}
                 done => return done,
             }
         }
@@ -300,7 +300,7 @@ impl Client {
     }
 
     /// Repeats a request until the reply is not a refusal.
-    pub(crate) fn insist(&mut self, request: &[&str]) -> String {
+    pub(crate) fn retry(&mut self, request: &[&str]) -> String {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let reply = self.ask(request);

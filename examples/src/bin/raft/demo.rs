@@ -85,13 +85,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (acknowledged, unknown) = (during.acknowledged.len(), during.unknown);
     tally.add(during);
     if killed.is_none() {
-        return Err("the leader was to be killed amid the writes, but they ended before".into());
+        return Err("the writes ended before the leader was killed: give more --keys".into());
     }
     print_step(
         started,
         &format!(
-            "node {leader} killed (SIGKILL) amid {acknowledged} acknowledged and {unknown} failed \
-             writes"
+            "node {leader} killed (SIGKILL) during {acknowledged} acknowledged and {unknown} \
+             failed writes"
         ),
     );
 

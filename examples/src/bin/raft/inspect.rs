@@ -7,6 +7,7 @@ use std::{
 };
 
 use kodiak_raft::{
+    node::error_chain,
     storage::{
         DivergedMark, Recovered, StorageError,
         inspect::{
@@ -142,7 +143,7 @@ fn print_diverged(
 
 /// Prints that a file cannot be read or is malformed; the error names it.
 fn print_unread(out: &mut impl Write, error: &io::Error) -> io::Result<u64> {
-    writeln!(out, "\nDAMAGED: {error}")?;
+    writeln!(out, "\nDAMAGED: {}", error_chain(error))?;
     Ok(1)
 }
 
@@ -325,7 +326,7 @@ fn print_outcome(
             return Ok(0);
         }
         Err(error) => {
-            writeln!(out, "A node would refuse to start: DAMAGED: {error}")?;
+            writeln!(out, "A node would refuse to start: DAMAGED: {}", error_chain(&error))?;
             return Ok(1);
         }
     };

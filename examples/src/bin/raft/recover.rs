@@ -6,7 +6,7 @@ use std::{
 };
 
 use kodiak_raft::{
-    node::{RecoverClusterOptions, recover_cluster},
+    node::{RecoverClusterOptions, error_chain, recover_cluster},
     storage::{DataLoss, DivergedMark, StorageError, inspect::Folder},
     types::{Identity, Index, NodeId, Saved},
 };
@@ -142,8 +142,8 @@ fn print_loss(loss: Option<&DataLoss>) {
 
 /// Reads everything that is whole.
 fn read_folder(data: &Path) -> Result<Old, String> {
-    let folder = Folder::open(data).map_err(|error| error.to_string())?;
-    let diverged = folder.diverged().map_err(|error| error.to_string())?;
+    let folder = Folder::open(data).map_err(|error| error_chain(&error))?;
+    let diverged = folder.diverged().map_err(|error| error_chain(&error))?;
     let remains =
         folder.surviving().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
     remains.map_err(|error| match error {
@@ -152,9 +152,10 @@ fn read_folder(data: &Path) -> Result<Old, String> {
             data.display()
         ),
         error => format!(
-            "nothing can be recovered from {}: {error}. Recover from the folder of another member \
-             (see 'raft inspect'), or from a backup",
-            data.display()
+            "nothing can be recovered from {}: {}. Recover from the folder of another member (see \
+             'raft inspect'), or from a backup",
+            data.display(),
+            error_chain(&error)
         ),
     })
 }

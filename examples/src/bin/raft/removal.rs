@@ -1,8 +1,10 @@
 //! The mark in a data folder that its node was removed from the cluster.
 //!
-//! The log need not say it: a node that was away at its removal learns of it from other nodes.
+//! The log may lack the removal: a node that was away then learns it from other nodes.
 
 use std::{fs::File, path::Path};
+
+use kodiak_raft::node::error_chain;
 
 const FILE: &str = "REMOVED";
 
@@ -12,7 +14,7 @@ pub(crate) fn mark(data: &Path) {
     let path = data.join(FILE);
     if let Err(error) = File::create(&path).and_then(|file| file.sync_all()) {
         tracing::warn!(
-            %error,
+            error = error_chain(&error),
             "cannot write {}, by which 'raft recover' would know that this node was removed",
             path.display()
         );

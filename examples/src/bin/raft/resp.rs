@@ -22,19 +22,19 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ProtocolError {
     #[error("Protocol error: expected '*' or a command's name, got byte {0:#04x}")]
-    Start(u8),
+    UnexpectedStart(u8),
     #[error(
         "Protocol error: expected '$', got byte {0:#04x}: a request is an array of bulk strings"
     )]
-    NotBulk(u8),
+    ExpectedBulk(u8),
     #[error(
         "Protocol error: invalid multibulk length {0:?}: give a number from 0 to {ARGUMENTS_MAX}"
     )]
-    Count(String),
+    InvalidCount(String),
     #[error("Protocol error: invalid bulk length: {0}")]
-    Bulk(String),
+    InvalidBulk(String),
     #[error("Protocol error: a line of more than {LINE_BYTES_MAX} bytes")]
-    Line,
+    LineTooLong,
     #[error("Protocol error: a request of more than {0} bytes (--max-request-bytes)")]
     TooLarge(usize),
 }
@@ -47,7 +47,7 @@ pub(crate) enum Protocol {
     Resp3,
 }
 
-/// Parses a request as its bytes come: the ranges of its arguments, and how far it has come.
+/// Parses a request whose bytes arrive in parts. It keeps the ranges of the arguments so far.
 #[derive(Debug, Default)]
 pub(crate) struct RequestReader {
     /// Arguments found so far, as ranges of the input.
@@ -57,7 +57,7 @@ pub(crate) struct RequestReader {
     /// Input up to here is parsed.
     parsed: usize,
     limit_bytes: usize,
-    inline: bool,
+    is_inline: bool,
 }
 
 /// A whole request.
@@ -68,7 +68,7 @@ pub(crate) struct Request<'a> {
     /// Bytes of the input that it takes.
     pub(crate) len_bytes: usize,
     /// Whether it is a line, as a person types it, instead of an array.
-    pub(crate) inline: bool,
+    pub(crate) is_inline: bool,
 }
 
 impl<'a> Request<'a> {
@@ -83,7 +83,10 @@ impl<'a> Request<'a> {
     }
 
     /// The arguments from `at` on.
-    pub(crate) fn from(&self, at: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
+    pub(crate) fn arguments_from(
+        &self,
+        at: usize,
+    ) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone {
         let input = self.input;
         self.arguments[at.min(self.arguments.len())..]
             .iter()
@@ -104,11 +107,11 @@ impl RequestReader {
         &'a mut self,
         input: &'a [u8],
     ) -> Result<Option<Request<'a>>, ProtocolError> {
-        let complete = match self.wanted {
+        let is_complete = match self.wanted {
             None => self.read_start(input)?,
             Some(_) => self.read_arguments(input)?,
         };
-        if !complete {
+        if !is_complete {
             let over = input.len() > self.limit_bytes;
             return if over { Err(ProtocolError::TooLarge(self.limit_bytes)) } else { Ok(None) };
         }
@@ -116,7 +119,7 @@ impl RequestReader {
             input,
             arguments: &self.arguments,
             len_bytes: self.parsed,
-            inline: self.inline,
+            is_inline: self.is_inline,
         }))
     }
 
@@ -125,18 +128,18 @@ impl RequestReader {
         self.arguments.clear();
         self.wanted = None;
         self.parsed = 0;
-        self.inline = false;
+        self.is_inline = false;
     }
 
     fn read_start(&mut self, input: &[u8]) -> Result<bool, ProtocolError> {
         let Some(&first) = input.first() else { return Ok(false) };
         if first != b'*' && !first.is_ascii_alphabetic() && first != b'\r' && first != b'\n' {
-            return Err(ProtocolError::Start(first));
+            return Err(ProtocolError::UnexpectedStart(first));
         }
         let Some(line_len) = input.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n')
         else {
             return if input.len() >= LINE_BYTES_MAX {
-                Err(ProtocolError::Line)
+                Err(ProtocolError::LineTooLong)
             } else {
                 Ok(false)
             };
@@ -144,7 +147,7 @@ impl RequestReader {
         self.parsed = line_len + 1;
         let line = input[..line_len].strip_suffix(b"\r").unwrap_or(&input[..line_len]);
         if first != b'*' {
-            self.inline = true;
+            self.is_inline = true;
             self.read_inline(line);
             return Ok(true);
         }
@@ -154,7 +157,7 @@ impl RequestReader {
             Some(count @ -1..=0) => Some(count.max(0) as usize),
             Some(count) if (1..=ARGUMENTS_MAX as i64).contains(&count) => Some(count as usize),
             _ => {
-                return Err(ProtocolError::Count(
+                return Err(ProtocolError::InvalidCount(
                     String::from_utf8_lossy(&line[1..line.len().min(32)]).into_owned(),
                 ));
             }
@@ -184,7 +187,7 @@ impl RequestReader {
                 None => return Ok(false),
                 // Only bulk strings reach the library's parser: it recurses for arrays.
                 Some(b'$') => {}
-                Some(&other) => return Err(ProtocolError::NotBulk(other)),
+                Some(&other) => return Err(ProtocolError::ExpectedBulk(other)),
             }
             if !self.check_bulk_length(rest)? {
                 return Ok(false);
@@ -198,11 +201,11 @@ impl RequestReader {
                     self.parsed += len;
                 }
                 Ok(Some(_)) => {
-                    return Err(ProtocolError::Bulk(
+                    return Err(ProtocolError::InvalidBulk(
                         "no line end after the payload, or null".into(),
                     ));
                 }
-                Err(error) => return Err(ProtocolError::Bulk(error.details().to_string())),
+                Err(error) => return Err(ProtocolError::InvalidBulk(error.details().to_string())),
             }
         }
         Ok(true)
@@ -215,7 +218,7 @@ impl RequestReader {
         let Some(end) = rest.iter().take(LENGTH_LINE_MAX).position(|&byte| byte == b'\n') else {
             let over = rest.len() >= LENGTH_LINE_MAX;
             return if over {
-                Err(ProtocolError::Bulk("no line end after it".into()))
+                Err(ProtocolError::InvalidBulk("no line end after it".into()))
             } else {
                 Ok(false)
             };
@@ -226,7 +229,7 @@ impl RequestReader {
                 Ok(true)
             }
             Some(_) => Err(ProtocolError::TooLarge(self.limit_bytes)),
-            None => Err(ProtocolError::Bulk(format!(
+            None => Err(ProtocolError::InvalidBulk(format!(
                 "{:?} is not a length",
                 String::from_utf8_lossy(digits)
             ))),
@@ -272,14 +275,14 @@ pub(crate) fn put_map(output: &mut BytesMut, pairs: usize, protocol: Protocol) {
 
 /// Appends null where an array is expected.
 pub(crate) fn put_null_array(output: &mut BytesMut, protocol: Protocol) {
-    put_as(output, protocol, b"*-1\r\n");
+    put_translated(output, protocol, b"*-1\r\n");
 }
 
 /// Appends whole RESP2 frames, translated to `protocol`.
 ///
 /// Of the frames in this server's replies, only null differs in RESP3, where clients refuse the old
 /// one.
-pub(crate) fn put_as(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) {
+pub(crate) fn put_translated(output: &mut BytesMut, protocol: Protocol, replies: &[u8]) {
     let mut rest = replies;
     if protocol == Protocol::Resp2 {
         return output.extend_from_slice(rest);
@@ -326,7 +329,7 @@ mod tests {
             input.extend_from_slice(chunk);
             while let Some(request) = reader.read(&input)? {
                 let len = request.len_bytes;
-                requests.push(request.from(0).map(<[u8]>::to_vec).collect());
+                requests.push(request.arguments_from(0).map(<[u8]>::to_vec).collect());
                 reader.reset();
                 input.drain(..len);
                 if input.is_empty() {
@@ -363,12 +366,12 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&[&bytes]);
         }
 
         #[test]
-        fn no_damage_makes_it_panic(at in any::<prop::sample::Index>(), to in any::<u8>()) {
+        fn no_damage_causes_a_panic(at in any::<prop::sample::Index>(), to in any::<u8>()) {
             let mut bytes = encode(&[b"SET".to_vec(), b"key".to_vec(), b"value".to_vec()]);
             let at = at.index(bytes.len());
             bytes[at] = to;
@@ -386,22 +389,28 @@ mod tests {
 
     #[test]
     fn nested_arrays_are_refused_not_followed() {
-        assert_eq!(parse(&[&b"*1\r\n".repeat(1000)]).unwrap_err(), ProtocolError::NotBulk(b'*'));
+        assert_eq!(
+            parse(&[&b"*1\r\n".repeat(1000)]).unwrap_err(),
+            ProtocolError::ExpectedBulk(b'*')
+        );
     }
 
     #[test]
-    fn lengths_are_checked_before_the_payload_comes() {
+    fn lengths_are_checked_before_the_payload() {
         assert_eq!(parse(&[b"*1\r\n$5000\r\n"]).unwrap_err(), ProtocolError::TooLarge(LIMIT));
-        assert!(matches!(parse(&[b"*1\r\n$-1\r\n"]).unwrap_err(), ProtocolError::Bulk(_)));
-        assert!(matches!(parse(&[b"*1\r\n$abc\r\n"]).unwrap_err(), ProtocolError::Bulk(_)));
-        assert!(matches!(parse(&[b"*1\r\n$3\r\nabcde"]).unwrap_err(), ProtocolError::Bulk(_)));
-        assert!(matches!(parse(&[b"*99999999\r\n"]).unwrap_err(), ProtocolError::Count(_)));
+        assert!(matches!(parse(&[b"*1\r\n$-1\r\n"]).unwrap_err(), ProtocolError::InvalidBulk(_)));
+        assert!(matches!(parse(&[b"*1\r\n$abc\r\n"]).unwrap_err(), ProtocolError::InvalidBulk(_)));
+        assert!(matches!(
+            parse(&[b"*1\r\n$3\r\nabcde"]).unwrap_err(),
+            ProtocolError::InvalidBulk(_)
+        ));
+        assert!(matches!(parse(&[b"*99999999\r\n"]).unwrap_err(), ProtocolError::InvalidCount(_)));
         assert!(matches!(
             parse(&[b"*1\r\n$111111111111111111111111111111"]).unwrap_err(),
-            ProtocolError::Bulk(_)
+            ProtocolError::InvalidBulk(_)
         ));
-        assert_eq!(parse(&[&b"A".repeat(LINE_BYTES_MAX)]).unwrap_err(), ProtocolError::Line);
-        assert_eq!(parse(&[b"\x00"]).unwrap_err(), ProtocolError::Start(0));
+        assert_eq!(parse(&[&b"A".repeat(LINE_BYTES_MAX)]).unwrap_err(), ProtocolError::LineTooLong);
+        assert_eq!(parse(&[b"\x00"]).unwrap_err(), ProtocolError::UnexpectedStart(0));
     }
 
     #[test]
@@ -409,10 +418,10 @@ mod tests {
         let replies = b"$-1\r\n*3\r\n$5\r\n$-1\r\n\r\n$-1\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n\
                         *-1\r\n*0\r\n";
         let mut output = BytesMut::new();
-        put_as(&mut output, Protocol::Resp2, replies);
+        put_translated(&mut output, Protocol::Resp2, replies);
         assert_eq!(output, &replies[..]);
         output.clear();
-        put_as(&mut output, Protocol::Resp3, replies);
+        put_translated(&mut output, Protocol::Resp3, replies);
         let expected =
             b"_\r\n*3\r\n$5\r\n$-1\r\n\r\n_\r\n$0\r\n\r\n:-1\r\n+OK\r\n-ERR $-1\r\n_\r\n*0\r\n";
         assert_eq!(output, &expected[..]);

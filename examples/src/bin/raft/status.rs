@@ -2,6 +2,8 @@
 
 use std::{error::Error, io, time::Duration};
 
+use kodiak_raft::node::error_chain;
+
 use crate::{
     address::Address,
     client::{Client, Info},
@@ -45,9 +47,9 @@ const FIELDS: [&str; 9] = [
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let timeout = Duration::from_millis(arguments.timeout);
     let asked = &arguments.client;
-    let info =
-        ask(asked, timeout).map_err(|error| format!("cannot ask the node at {asked}: {error}"))?;
-    let mut rows = vec![(rank(info.field("node_id")), row(&info, &asked.to_string()))];
+    let info = ask(asked, timeout)
+        .map_err(|error| format!("cannot ask the node at {asked}: {}", error_chain(&error)))?;
+    let mut rows = vec![(sort_key(info.field("node_id")), row(&info, &asked.to_string()))];
     let mut infos = vec![info.clone()];
     for (name, value) in info.fields() {
         let Some(id) = name.strip_prefix("peer_") else { continue };
@@ -55,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             value.split(',').find_map(|part| part.strip_prefix("client=")).unwrap_or_default();
         let raft = value.split(',').find_map(|part| part.strip_prefix("raft=")).unwrap_or_default();
         let (row, info) = peer_row(id, client, raft, timeout);
-        rows.push((rank(Some(id)), row));
+        rows.push((sort_key(Some(id)), row));
         infos.extend(info);
     }
     rows.sort_by_key(|(id, _)| *id);
@@ -70,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn rank(id: Option<&str>) -> u64 {
+fn sort_key(id: Option<&str>) -> u64 {
     id.and_then(|id| id.parse().ok()).unwrap_or(u64::MAX)
 }
 
@@ -104,7 +106,7 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
 /// The leader: of the nodes that claim it, the one of the highest term.
 fn leader(infos: &[Info]) -> Option<&Info> {
     let leads = |info: &&Info| info.field("role") == Some("leader");
-    infos.iter().filter(leads).max_by_key(|info| rank(info.field("term")))
+    infos.iter().filter(leads).max_by_key(|info| sort_key(info.field("term")))
 }
 
 /// The members as the leader knows them, or else the node that was asked first.

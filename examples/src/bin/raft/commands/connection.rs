@@ -2,30 +2,31 @@
 
 use crate::resp::{Protocol, Request};
 
-use super::{Command, Local, argument, manual::Question};
+use super::{Command, LocalCommand, argument, manual::Question};
 
 /// `PING [message]`.
 pub(super) fn ping(request: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Ping(request.get(1).map(<[u8]>::to_vec))))
+    Ok(Command::Local(LocalCommand::Ping(request.get(1).map(<[u8]>::to_vec))))
 }
 
 /// `ECHO message`.
 pub(super) fn echo(request: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Echo(argument(request, 1).to_vec())))
+    Ok(Command::Local(LocalCommand::Echo(argument(request, 1).to_vec())))
 }
 
 /// `INFO [section ...]`.
 pub(super) fn info(request: &Request<'_>) -> Result<Command, String> {
-    let sections = request.from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
-    Ok(Command::Local(Local::Info(sections.collect())))
+    let sections =
+        request.arguments_from(1).map(|section| String::from_utf8_lossy(section).to_lowercase());
+    Ok(Command::Local(LocalCommand::Info(sections.collect())))
 }
 
 /// `HELLO [2 | 3]`.
 pub(super) fn hello(request: &Request<'_>) -> Result<Command, String> {
     match request.get(1) {
-        None => Ok(Command::Local(Local::Hello(None))),
-        Some(b"2") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp2)))),
-        Some(b"3") => Ok(Command::Local(Local::Hello(Some(Protocol::Resp3)))),
+        None => Ok(Command::Local(LocalCommand::Hello(None))),
+        Some(b"2") => Ok(Command::Local(LocalCommand::Hello(Some(Protocol::Resp2)))),
+        Some(b"3") => Ok(Command::Local(LocalCommand::Hello(Some(Protocol::Resp3)))),
         Some(_) => {
             Err("NOPROTO unsupported protocol version: this server speaks RESP2 and RESP3"
                 .to_owned())
@@ -36,69 +37,74 @@ pub(super) fn hello(request: &Request<'_>) -> Result<Command, String> {
 /// `SELECT index`.
 pub(super) fn select(request: &Request<'_>) -> Result<Command, String> {
     match argument(request, 1) {
-        b"0" => Ok(Command::Local(Local::Ok)),
+        b"0" => Ok(Command::Local(LocalCommand::Ok)),
         _ => Err("ERR DB index is out of range: there is database 0 only".to_owned()),
     }
 }
 
 /// `QUIT`.
 pub(super) fn quit(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Quit))
+    Ok(Command::Local(LocalCommand::Quit))
 }
 
-/// What is accepted, without effect.
+/// `CLIENT SETNAME` and `CLIENT SETINFO`: accepted, without effect.
 pub(super) fn ok(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Ok))
+    Ok(Command::Local(LocalCommand::Ok))
 }
 
 /// `CLIENT ID`.
 pub(super) fn client_id(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::ClientId))
+    Ok(Command::Local(LocalCommand::ClientId))
 }
 
 /// `CONFIG GET pattern [pattern ...]`.
 pub(super) fn config_get(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::EmptyMap))
+    Ok(Command::Local(LocalCommand::EmptyMap))
 }
 
 /// `RAFT MEMBERS`.
 pub(super) fn members(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Members))
+    Ok(Command::Local(LocalCommand::Members))
 }
 
-/// The names of commands after a subcommand of `COMMAND`.
-fn names(request: &Request<'_>) -> Vec<Vec<u8>> {
-    request.from(2).map(<[u8]>::to_vec).collect()
+/// The words after a subcommand of `COMMAND`.
+fn words(request: &Request<'_>) -> Vec<Vec<u8>> {
+    request.arguments_from(2).map(<[u8]>::to_vec).collect()
 }
 
 /// `COMMAND`.
 pub(super) fn command(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Manual(Question::All)))
+    Ok(Command::Local(LocalCommand::Manual(Question::All)))
 }
 
 /// `COMMAND COUNT`.
 pub(super) fn command_count(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Manual(Question::Count)))
+    Ok(Command::Local(LocalCommand::Manual(Question::Count)))
 }
 
 /// `COMMAND LIST`.
 pub(super) fn command_list(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Manual(Question::List)))
+    Ok(Command::Local(LocalCommand::Manual(Question::List)))
 }
 
 /// `COMMAND INFO [name ...]`.
 pub(super) fn command_info(request: &Request<'_>) -> Result<Command, String> {
-    let names = names(request);
+    let names = words(request);
     let question = if names.is_empty() { Question::All } else { Question::Info(names) };
-    Ok(Command::Local(Local::Manual(question)))
+    Ok(Command::Local(LocalCommand::Manual(question)))
 }
 
 /// `COMMAND DOCS [name ...]`.
 pub(super) fn command_docs(request: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Manual(Question::Docs(names(request)))))
+    Ok(Command::Local(LocalCommand::Manual(Question::Docs(words(request)))))
+}
+
+/// `COMMAND GETKEYS command argument [argument ...]`.
+pub(super) fn command_get_keys(request: &Request<'_>) -> Result<Command, String> {
+    Ok(Command::Local(LocalCommand::Manual(Question::GetKeys(words(request)))))
 }
 
 /// `HELP` of a command with subcommands.
 pub(super) fn help(request: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(Local::Manual(Question::Help(argument(request, 0).to_vec()))))
+    Ok(Command::Local(LocalCommand::Manual(Question::Help(argument(request, 0).to_vec()))))
 }

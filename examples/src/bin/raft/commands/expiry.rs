@@ -21,12 +21,19 @@ enum Unit {
 
 use Unit::{Milliseconds, Seconds, UnixMilliseconds, UnixSeconds};
 
-/// The most milliseconds from now on: what is left of an i64 after the year 5138. Redis counts from
-/// the day's own time, by its clock.
+/// Longest time from now, in milliseconds: the sum with any clock until the year 5138 fits an i64.
+/// Redis adds its own clock's time.
 const AFTER_MAX: i64 = i64::MAX - 100_000_000_000_000;
 
+/// Whether a time that has passed is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Past {
+    Allowed,
+    Refused,
+}
+
 impl Unit {
-    /// The option of `SET` and `GETEX` that gives a time so.
+    /// The unit of an option of `SET` and `GETEX`.
     fn of_option(option: &[u8]) -> Option<Unit> {
         let options = [
             (&b"EX"[..], Seconds),
@@ -40,8 +47,8 @@ impl Unit {
             .map(|(_, unit)| unit)
     }
 
-    /// `command` is the one that gives the time, for the error.
-    fn when(self, time: &[u8], command: &str, may_be_past: bool) -> Result<Expiration, String> {
+    /// Parses a time of this unit. `command` is named in the error.
+    fn parse(self, time: &[u8], command: &str, past: Past) -> Result<Expiration, String> {
         let number = parse_integer(time).ok_or("ERR value is not an integer or out of range")?;
         let ms = match self {
             Seconds | UnixSeconds => number.checked_mul(1000),
@@ -49,7 +56,7 @@ impl Unit {
         };
         let is_relative = matches!(self, Seconds | Milliseconds);
         let latest = if is_relative { AFTER_MAX } else { i64::MAX };
-        match ms.filter(|&ms| ms <= latest && (may_be_past || ms > 0)) {
+        match ms.filter(|&ms| ms <= latest && (past == Past::Allowed || ms > 0)) {
             Some(ms) if is_relative => Ok(Expiration::After(ms)),
             Some(ms) => Ok(Expiration::At(ms)),
             None => Err(format!("ERR invalid expire time in '{command}' command")),
@@ -60,7 +67,7 @@ impl Unit {
 /// `SET key value [NX | XX] [GET] [EX | PX | EXAT | PXAT time | KEEPTTL]`.
 pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
     let (mut flags, mut when) = (0, None);
-    let mut options = request.from(3);
+    let mut options = request.arguments_from(3);
     while let Some(option) = options.next() {
         let next = match option {
             _ if option.eq_ignore_ascii_case(b"NX") => {
@@ -77,7 +84,10 @@ pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
             }
             _ if option.eq_ignore_ascii_case(b"KEEPTTL") => Expiration::Keep,
             _ => match Unit::of_option(option) {
-                Some(unit) => unit.when(options.next().ok_or("ERR syntax error")?, "set", false)?,
+                Some(unit) => {
+                    let time = options.next().ok_or("ERR syntax error")?;
+                    unit.parse(time, "set", Past::Refused)?
+                }
                 None => return Err("ERR syntax error".to_owned()),
             },
         };
@@ -91,14 +101,14 @@ pub(super) fn set(request: &Request<'_>) -> Result<Command, String> {
     Ok(set_with(request, 2, flags, when))
 }
 
-/// Sets to the argument at `value`.
+/// A `SET` to the argument at `value_at`.
 pub(super) fn set_with(
     request: &Request<'_>,
-    value: usize,
+    value_at: usize,
     flags: u8,
     when: Option<Expiration>,
 ) -> Command {
-    let (key, value) = (argument(request, 1), argument(request, value));
+    let (key, value) = (argument(request, 1), argument(request, value_at));
     Command::Write(match when {
         None => encode(Operation::Set, [key, value, &[flags]].into_iter()),
         Some(when) => {
@@ -118,7 +128,7 @@ pub(super) fn pset_ex(request: &Request<'_>) -> Result<Command, String> {
 }
 
 fn set_for(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command, String> {
-    let when = unit.when(argument(request, 2), command, false)?;
+    let when = unit.parse(argument(request, 2), command, Past::Refused)?;
     Ok(set_with(request, 3, 0, Some(when)))
 }
 
@@ -129,7 +139,7 @@ pub(super) fn get_ex(request: &Request<'_>) -> Result<Command, String> {
         // It changes nothing.
         (2, _) => return Ok(Command::Read(encode(Operation::Get, [key].into_iter()))),
         (3, _) if option.eq_ignore_ascii_case(b"PERSIST") => Expiration::Never,
-        (4, Some(unit)) => unit.when(argument(request, 3), "getex", false)?,
+        (4, Some(unit)) => unit.parse(argument(request, 3), "getex", Past::Refused)?,
         _ => return Err("ERR syntax error".to_owned()),
     };
     Ok(Command::Write(encode(Operation::GetEx, [key, &when.encode()].into_iter())))
@@ -155,10 +165,10 @@ pub(super) fn pexpire_at(request: &Request<'_>) -> Result<Command, String> {
     expire_in(request, UnixMilliseconds, "pexpireat")
 }
 
-/// A time that has passed ends the key.
+/// Parses the variants of `EXPIRE`. A time that has passed removes the key.
 fn expire_in(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command, String> {
     let mut asked = 0;
-    for option in request.from(3) {
+    for option in request.arguments_from(3) {
         asked |= match option.to_ascii_uppercase().as_slice() {
             b"NX" => conditions::NX,
             b"XX" => conditions::XX,
@@ -175,7 +185,7 @@ fn expire_in(request: &Request<'_>, unit: Unit, command: &str) -> Result<Command
     if asked & conditions::GT != 0 && asked & conditions::LT != 0 {
         return Err("ERR GT and LT options at the same time are not compatible".to_owned());
     }
-    let when = unit.when(argument(request, 2), command, true)?;
+    let when = unit.parse(argument(request, 2), command, Past::Allowed)?;
     Ok(Command::Write(encode(
         Operation::Expire,
         [argument(request, 1), &when.encode(), &[asked]].into_iter(),

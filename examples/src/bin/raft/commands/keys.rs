@@ -6,7 +6,7 @@ use crate::{
 };
 
 use super::{
-    Command, Local, argument, expiry,
+    Command, LocalCommand, argument, expiry,
     row::{command, wrong_number_of_arguments},
 };
 
@@ -37,7 +37,7 @@ fn pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Comm
     if request.len().is_multiple_of(2) {
         return Err(wrong_number_of_arguments(name));
     }
-    Ok(command(operation, request.from(1)))
+    Ok(command(operation, request.arguments_from(1)))
 }
 
 /// `INCR key`.
@@ -94,7 +94,7 @@ pub(super) fn scan(request: &Request<'_>) -> Result<Command, String> {
         .and_then(|cursor| cursor.parse().ok())
         .ok_or("ERR invalid cursor")?;
     let (mut count, mut pattern, mut is_other_type) = (COUNT, &b"*"[..], false);
-    let mut options = request.from(2);
+    let mut options = request.arguments_from(2);
     while let Some(option) = options.next() {
         let value = options.next().ok_or(SYNTAX_ERROR)?;
         match option.to_ascii_uppercase().as_slice() {
@@ -111,7 +111,7 @@ pub(super) fn scan(request: &Request<'_>) -> Result<Command, String> {
     }
     if is_other_type {
         // There are strings only, so this scan has seen everything.
-        return Ok(Command::Local(Local::EmptyScan));
+        return Ok(Command::Local(LocalCommand::EmptyScan));
     }
     let arguments = [&cursor.to_le_bytes()[..], &count.to_le_bytes(), pattern];
     Ok(Command::Read(encode(Operation::Scan, arguments.into_iter())))
@@ -123,7 +123,7 @@ pub(super) fn flush(request: &Request<'_>) -> Result<Command, String> {
     let is_known = |option: &[u8]| {
         option.eq_ignore_ascii_case(b"ASYNC") || option.eq_ignore_ascii_case(b"SYNC")
     };
-    if request.len() > 2 || !request.from(1).all(is_known) {
+    if request.len() > 2 || !request.arguments_from(1).all(is_known) {
         return Err(SYNTAX_ERROR.to_owned());
     }
     Ok(Command::Write(encode(Operation::FlushAll, [].into_iter())))

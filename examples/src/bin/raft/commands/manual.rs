@@ -1,4 +1,4 @@
-//! What the table says to clients and readers: `COMMAND`, `HELP`, `raft commands`, README's list.
+//! What is made from the table: `COMMAND`, `HELP`, `raft commands`, README's list.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use redis_protocol::resp2::types::BorrowedFrame;
 use crate::resp::{self, Protocol};
 
 use super::{
-    row::CommandRow,
+    row::{CommandRow, Dispatch, KeyPositions},
     table::{GROUPS, find, rows},
 };
 
@@ -25,6 +25,8 @@ pub(crate) enum Question {
     Info(Vec<Vec<u8>>),
     /// `COMMAND DOCS`, with names; all if none.
     Docs(Vec<Vec<u8>>),
+    /// `COMMAND GETKEYS`, with the words of a request.
+    GetKeys(Vec<Vec<u8>>),
     /// `HELP` of a command with subcommands.
     Help(Vec<u8>),
 }
@@ -50,6 +52,12 @@ pub(crate) fn put_answer(output: &mut BytesMut, question: &Question, protocol: P
         Question::Docs(names) => {
             put_docs(output, names.iter().filter_map(|name| named(name)), protocol);
         }
+        Question::GetKeys(words) => match keys_of(words) {
+            Ok(keys) => put_list(output, keys.into_iter(), |output, key| {
+                resp::put(output, &BorrowedFrame::BulkString(key));
+            }),
+            Err(error) => resp::put_error(output, error),
+        },
         Question::Help(name) => {
             let lines = find(name).map(help).unwrap_or_default();
             put_list(output, lines.iter(), |output, line| {
@@ -78,6 +86,19 @@ fn named(name: &[u8]) -> Option<&'static CommandRow> {
     row.is_listed().then_some(row)
 }
 
+/// The keys among the words of a request. The errors are Redis'.
+fn keys_of(words: &[Vec<u8>]) -> Result<Vec<&[u8]>, &'static str> {
+    let row = words.first().and_then(|name| find(name));
+    let row = row.filter(|row| row.is_listed()).ok_or("ERR Invalid command specified")?;
+    if !row.arity.allows(words.len()) {
+        return Err("ERR Invalid number of arguments specified for command");
+    }
+    match row.keys(words) {
+        keys if keys.is_empty() => Err("ERR The command has no key arguments"),
+        keys => Ok(keys),
+    }
+}
+
 fn put_list<T>(
     output: &mut BytesMut,
     items: impl Iterator<Item = T>,
@@ -98,8 +119,10 @@ fn put_integer(output: &mut BytesMut, number: i64) {
     resp::put(output, &BorrowedFrame::Integer(number));
 }
 
-/// As Redis 7 answers `COMMAND`: name, arity, flags, first key, last key, step, and then categories
-/// of users, tips and key specifications, of which there are none, and subcommands.
+/// An entry of `COMMAND` as in Redis 7: name, arity, flags, key positions, and subcommands.
+///
+/// Before the subcommands stand empty lists: there are no users with categories of commands, no
+/// tips for proxies, and no keys that their positions do not describe.
 fn put_info(output: &mut BytesMut, row: &CommandRow) {
     resp::put_array(output, 10);
     put_text(output, &row.redis_name());
@@ -107,8 +130,9 @@ fn put_info(output: &mut BytesMut, row: &CommandRow) {
     put_list(output, row.flags().iter(), |output, flag| {
         resp::put(output, &BorrowedFrame::SimpleString(flag.as_bytes()));
     });
-    for position in row.key_positions() {
-        put_integer(output, position);
+    let KeyPositions { first, last, step } = row.key_positions();
+    for number in [first, last, step as i64] {
+        put_integer(output, number);
     }
     for _ in 0..3 {
         resp::put_array(output, 0);
@@ -116,7 +140,7 @@ fn put_info(output: &mut BytesMut, row: &CommandRow) {
     put_list(output, subcommands(row), put_info);
 }
 
-/// As Redis 7 answers `COMMAND DOCS`: a map from names to maps.
+/// The answer to `COMMAND DOCS` as in Redis 7: a map from names to maps.
 fn put_docs<'a>(
     output: &mut BytesMut,
     rows: impl Iterator<Item = &'a CommandRow>,
@@ -137,7 +161,7 @@ fn put_docs<'a>(
         put_text(output, "arity");
         put_integer(output, row.arity.as_redis());
         if has_arguments {
-            // One that is written as all of them, which `redis-cli` shows behind the name.
+            // One argument stands for all of them.
             put_text(output, "arguments");
             resp::put_array(output, 1);
             resp::put_map(output, 2, protocol);
@@ -175,7 +199,7 @@ pub(crate) fn text() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", group.name);
         for row in group.rows.iter().filter(|row| row.is_listed()) {
-            for row in one_or_subcommands(row) {
+            for row in with_subcommands(row) {
                 let _ = writeln!(text, "  {}\n      {}", row.usage(), row.summary);
             }
         }
@@ -183,9 +207,9 @@ pub(crate) fn text() -> String {
     text
 }
 
-/// The command, if it means something alone, and its subcommands.
-fn one_or_subcommands(row: &'static CommandRow) -> impl Iterator<Item = &'static CommandRow> {
-    let alone = (!matches!(row.meaning, super::row::Meaning::InSubcommands)).then_some(row);
+/// The command, if it may stand alone, and its subcommands.
+fn with_subcommands(row: &'static CommandRow) -> impl Iterator<Item = &'static CommandRow> {
+    let alone = (!matches!(row.dispatch, Dispatch::Subcommands)).then_some(row);
     alone.into_iter().chain(subcommands(row))
 }
 

@@ -6,6 +6,10 @@
 //! A command is a row of the [`table`], the parser that the row names, and for a command on keys an
 //! [`Operation`](crate::kv::operation::Operation) with its effect. `COMMAND`, `HELP`, `raft
 //! commands` and README's list are made from the rows ([`manual`]).
+//!
+//! A new command that an existing operation can carry out is a row of the table. Any other one also
+//! needs a row in [`kv::operation`](crate::kv::operation) and a function in `kv::effect`. Then
+//! `raft commands --markdown` prints README's list.
 
 pub(crate) mod cli;
 mod connection;
@@ -32,7 +36,7 @@ pub(crate) enum Command {
     /// Changes the cluster itself: goes to the leader.
     Admin(AdminRequest),
     /// Answered by this node alone.
-    Local(Local),
+    Local(LocalCommand),
     /// Begins or ends a transaction.
     Transaction(TransactionCommand),
     /// Refused; the text starts with the error's code.
@@ -47,9 +51,9 @@ pub(crate) enum TransactionCommand {
     Discard,
 }
 
-/// What a node answers by itself.
+/// A command that a node answers by itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Local {
+pub(crate) enum LocalCommand {
     /// `PING`, with the text to answer with.
     Ping(Option<Vec<u8>>),
     Echo(Vec<u8>),
@@ -59,7 +63,7 @@ pub(crate) enum Local {
     Members,
     /// Accepted, without effect: `CLIENT SETNAME`, `SELECT 0`.
     Ok,
-    /// `HELLO`: describe this server, and use this protocol from now on if one is named.
+    /// `HELLO`: describes this server; if a protocol is named, the connection changes to it.
     Hello(Option<Protocol>),
     /// `COMMAND` and its subcommands.
     Manual(manual::Question),
@@ -93,8 +97,11 @@ fn unknown_subcommand(row: &CommandRow, name: &[u8]) -> String {
 /// The error for a command that is not known, with the beginning of what was sent.
 pub(crate) fn unknown_command(request: &Request<'_>) -> String {
     let name = request.get(0).map(shown).unwrap_or_default();
-    let arguments: Vec<String> =
-        request.from(1).take(4).map(|argument| format!("'{}'", shown(argument))).collect();
+    let arguments: Vec<String> = request
+        .arguments_from(1)
+        .take(4)
+        .map(|argument| format!("'{}'", shown(argument)))
+        .collect();
     format!("ERR unknown command '{name}', with args beginning with: {}", arguments.join(" "))
 }
 
@@ -103,7 +110,7 @@ fn shown(argument: &[u8]) -> String {
     String::from_utf8_lossy(&argument[..argument.len().min(64)]).into_owned()
 }
 
-/// An argument that the arity promises.
+/// An argument that the arity guarantees.
 pub(crate) fn argument<'a>(request: &Request<'a>, at: usize) -> &'a [u8] {
     request.get(at).unwrap_or_default()
 }

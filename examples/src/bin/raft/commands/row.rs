@@ -1,7 +1,7 @@
 //! A row of the table: all that is known of one command.
 
 use crate::{
-    kv::operation::{Keys, Operation, encode},
+    kv::operation::{KeySpec, Operation, encode},
     resp::Request,
 };
 
@@ -16,7 +16,7 @@ pub(super) enum Arity {
 }
 
 impl Arity {
-    fn allows(self, words: usize) -> bool {
+    pub(super) fn allows(self, words: usize) -> bool {
         match self {
             Arity::Exactly(count) => words == count,
             Arity::AtLeast(least) => words >= least,
@@ -33,26 +33,37 @@ impl Arity {
     }
 }
 
-/// Understands the arguments of a request whose arity fits. The error starts with its code.
+/// Parses the arguments of a request whose arity fits. The error starts with its code.
 pub(super) type Parser = fn(&Request<'_>) -> Result<Command, String>;
 
-/// What a request becomes.
+/// Which words of a request are keys, as `COMMAND` writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct KeyPositions {
+    /// 0 if no word is a key.
+    pub(super) first: i64,
+    /// -1 for the request's last word.
+    pub(super) last: i64,
+    /// From one key to the next.
+    pub(super) step: usize,
+}
+
+/// How a request becomes a [`Command`].
 #[derive(Clone, Copy)]
-pub(super) enum Meaning {
-    /// This operation, with the request's arguments as they are.
-    AsIs(Operation),
-    /// One of these operations, encoded by the parser.
+pub(super) enum Dispatch {
+    /// It is this operation, with the same arguments.
+    Operation(Operation),
+    /// The parser encodes one of these operations.
     OneOf(&'static [Operation], Parser),
-    /// A change of the cluster.
+    /// The parser returns a change of the cluster.
     Admin(Parser),
-    /// An answer by this node alone.
+    /// The parser returns what this node answers alone.
     Local(Parser),
-    /// The beginning or the end of a transaction.
+    /// It begins or ends a transaction.
     Transaction(TransactionCommand),
-    /// Always this error. The row exists for its text only, and no list shows it.
+    /// It is always this error. No list shows the row.
     Refused(&'static str),
-    /// Nothing: the subcommands have the meaning.
-    InSubcommands,
+    /// Each subcommand has its own.
+    Subcommands,
 }
 
 /// A command.
@@ -64,24 +75,24 @@ pub(super) struct CommandRow {
     pub(super) arity: Arity,
     /// A line of manual.
     pub(super) summary: &'static str,
-    pub(super) meaning: Meaning,
+    pub(super) dispatch: Dispatch,
     pub(super) subcommands: &'static [CommandRow],
 }
 
-/// The command `name`, which takes `arguments`. What it means is set by the functions below.
+/// A row; one of the functions below adds its [`Dispatch`].
 pub(super) const fn row(
     name: &'static str,
     arguments: &'static str,
     arity: Arity,
     summary: &'static str,
 ) -> CommandRow {
-    let meaning = Meaning::InSubcommands;
-    CommandRow { name, arguments, arity, summary, meaning, subcommands: &[] }
+    let dispatch = Dispatch::Subcommands;
+    CommandRow { name, arguments, arity, summary, dispatch, subcommands: &[] }
 }
 
 impl CommandRow {
     pub(super) const fn becomes(mut self, operation: Operation) -> CommandRow {
-        self.meaning = Meaning::AsIs(operation);
+        self.dispatch = Dispatch::Operation(operation);
         self
     }
 
@@ -90,27 +101,27 @@ impl CommandRow {
         operations: &'static [Operation],
         parser: Parser,
     ) -> CommandRow {
-        self.meaning = Meaning::OneOf(operations, parser);
+        self.dispatch = Dispatch::OneOf(operations, parser);
         self
     }
 
     pub(super) const fn admin(mut self, parser: Parser) -> CommandRow {
-        self.meaning = Meaning::Admin(parser);
+        self.dispatch = Dispatch::Admin(parser);
         self
     }
 
     pub(super) const fn local(mut self, parser: Parser) -> CommandRow {
-        self.meaning = Meaning::Local(parser);
+        self.dispatch = Dispatch::Local(parser);
         self
     }
 
     pub(super) const fn transaction(mut self, command: TransactionCommand) -> CommandRow {
-        self.meaning = Meaning::Transaction(command);
+        self.dispatch = Dispatch::Transaction(command);
         self
     }
 
     pub(super) const fn refused(mut self, error: &'static str) -> CommandRow {
-        self.meaning = Meaning::Refused(error);
+        self.dispatch = Dispatch::Refused(error);
         self
     }
 
@@ -119,9 +130,9 @@ impl CommandRow {
         self
     }
 
-    /// Whether neither the row nor its subcommands say what the command means.
-    pub(super) const fn lacks_meaning(&self) -> bool {
-        matches!(self.meaning, Meaning::InSubcommands) && self.subcommands.is_empty()
+    /// Whether neither the row nor a subcommand has a [`Dispatch`].
+    pub(super) const fn lacks_dispatch(&self) -> bool {
+        matches!(self.dispatch, Dispatch::Subcommands) && self.subcommands.is_empty()
     }
 
     /// The subcommand of this name, in any case.
@@ -146,7 +157,7 @@ impl CommandRow {
 
     /// Whether lists show it.
     pub(super) fn is_listed(&self) -> bool {
-        !matches!(self.meaning, Meaning::Refused(_))
+        !matches!(self.dispatch, Dispatch::Refused(_))
     }
 
     #[inline]
@@ -154,14 +165,14 @@ impl CommandRow {
         if !self.arity.allows(request.len()) {
             return Err(self.wrong_number_of_arguments());
         }
-        match self.meaning {
-            Meaning::AsIs(operation) => Ok(command(operation, request.from(1))),
-            Meaning::OneOf(_, parser) | Meaning::Admin(parser) | Meaning::Local(parser) => {
+        match self.dispatch {
+            Dispatch::Operation(operation) => Ok(command(operation, request.arguments_from(1))),
+            Dispatch::OneOf(_, parser) | Dispatch::Admin(parser) | Dispatch::Local(parser) => {
                 parser(request)
             }
-            Meaning::Transaction(command) => Ok(Command::Transaction(command)),
-            Meaning::Refused(error) => Err(error.to_owned()),
-            Meaning::InSubcommands => Err(self.wrong_number_of_arguments()),
+            Dispatch::Transaction(command) => Ok(Command::Transaction(command)),
+            Dispatch::Refused(error) => Err(error.to_owned()),
+            Dispatch::Subcommands => Err(self.wrong_number_of_arguments()),
         }
     }
 
@@ -172,48 +183,57 @@ impl CommandRow {
 
     /// The operations that it can become.
     pub(super) fn operations(&self) -> &[Operation] {
-        match &self.meaning {
-            Meaning::AsIs(operation) => std::slice::from_ref(operation),
-            Meaning::OneOf(operations, _) => operations,
-            Meaning::Admin(_)
-            | Meaning::Local(_)
-            | Meaning::Transaction(_)
-            | Meaning::Refused(_)
-            | Meaning::InSubcommands => &[],
+        match &self.dispatch {
+            Dispatch::Operation(operation) => std::slice::from_ref(operation),
+            Dispatch::OneOf(operations, _) => operations,
+            Dispatch::Admin(_)
+            | Dispatch::Local(_)
+            | Dispatch::Transaction(_)
+            | Dispatch::Refused(_)
+            | Dispatch::Subcommands => &[],
         }
     }
 
     /// Its flags, as `COMMAND` names them.
     pub(super) fn flags(&self) -> &'static [&'static str] {
-        match self.meaning {
-            Meaning::AsIs(_) | Meaning::OneOf(..) => {
+        match self.dispatch {
+            Dispatch::Operation(_) | Dispatch::OneOf(..) => {
                 if self.operations().iter().all(|operation| operation.is_read()) {
                     &["readonly"]
                 } else {
                     &["write"]
                 }
             }
-            Meaning::Admin(_) => &["admin"],
-            // Answered while the node restores a snapshot or has no leader, too.
-            Meaning::Local(_) => &["loading", "stale"],
-            Meaning::Transaction(_) | Meaning::Refused(_) | Meaning::InSubcommands => &[],
+            Dispatch::Admin(_) => &["admin"],
+            // They are answered while the node restores a snapshot or has no leader, too.
+            Dispatch::Local(_) | Dispatch::Transaction(_) => &["loading", "stale"],
+            Dispatch::Refused(_) | Dispatch::Subcommands => &[],
         }
     }
 
-    /// Which words of a request are keys, as `COMMAND` writes it: the first, the last (-1: of the
-    /// request), and the step between two.
-    pub(super) fn key_positions(&self) -> [i64; 3] {
-        match self.operations().first().map(|operation| operation.row().keys) {
-            Some(Keys::First) => [1, 1, 1],
-            Some(Keys::FirstTwo) => [1, 2, 1],
-            Some(Keys::All) => [1, -1, 1],
-            Some(Keys::EveryOther) => [1, -1, 2],
-            Some(Keys::None | Keys::Keyspace | Keys::Scanned(_)) | None => [0, 0, 0],
-        }
+    pub(super) fn key_positions(&self) -> KeyPositions {
+        let (first, last, step) =
+            match self.operations().first().map(|operation| operation.row().keys) {
+                Some(KeySpec::First) => (1, 1, 1),
+                Some(KeySpec::FirstTwo) => (1, 2, 1),
+                Some(KeySpec::All) => (1, -1, 1),
+                Some(KeySpec::EveryOther) => (1, -1, 2),
+                Some(KeySpec::None | KeySpec::Keyspace | KeySpec::Scanned(_)) | None => (0, 0, 0),
+            };
+        KeyPositions { first, last, step }
+    }
+
+    /// The words of a request that are keys.
+    pub(super) fn keys<'a>(&self, words: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+        let KeyPositions { first, last, step } = self.key_positions();
+        let count = words.len() as i64;
+        let end = if last < 0 { count + last } else { last };
+        let positions = (first..=end.min(count - 1)).step_by(step.max(1));
+        positions.filter(|&at| at > 0).map(|at| &*words[at as usize]).collect()
     }
 }
 
-/// An operation as the command that it is: a write or a read.
+/// An operation as a command: a write or a read.
 pub(super) fn command<'a>(
     operation: Operation,
     arguments: impl Iterator<Item = &'a [u8]> + Clone,
@@ -222,7 +242,7 @@ pub(super) fn command<'a>(
     if operation.is_read() { Command::Read(bytes) } else { Command::Write(bytes) }
 }
 
-/// Redis' words for it. `name` is in lower case.
+/// The error in Redis' words. `name` is in lower case.
 pub(super) fn wrong_number_of_arguments(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
 }

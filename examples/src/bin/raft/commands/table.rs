@@ -1,9 +1,10 @@
 //! The table of commands: one row for each, and the search for a row by its name.
 //!
-//! A row names the command, its arguments and arity, one line of manual, and what it means: an
-//! operation of the store, a change of the cluster, or an answer by this node. What an operation
-//! does, which keys it looks at and how long it takes stands in its own row, in
-//! [`kv::operation`](crate::kv::operation).
+//! A row has the command's name, arguments, arity, one line of manual, and its dispatch: to an
+//! operation of the store, a change of the cluster, or an answer by this node. Several commands
+//! share one operation (`SET`, `SETNX`, `GETSET`), so what it does, which keys it looks at and how
+//! long it takes stands once, in its row in [`kv::operation`](crate::kv::operation). The command's
+//! flags and key positions follow from there.
 
 use crate::{
     kv::operation::Operation::{
@@ -177,7 +178,7 @@ const CONNECTION: &[CommandRow] = &[
             .local(connection::ok),
         row("CLIENT SETINFO", "attribute value", Exactly(4), "Accepted, without effect.")
             .local(connection::ok),
-        row("CLIENT HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+        row("CLIENT HELP", "", Exactly(2), "Returns this help.").local(connection::help),
     ]),
     row("QUIT", "", AtLeast(1), "Closes the connection.").local(connection::quit),
     row("AUTH", "[username] password", AtLeast(2), "Refused.")
@@ -203,19 +204,26 @@ const SERVER: &[CommandRow] = &[
                 .local(connection::command_info),
             row("COMMAND DOCS", "[name ...]", AtLeast(2), "Returns the manual of commands.")
                 .local(connection::command_docs),
-            row("COMMAND HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+            row(
+                "COMMAND GETKEYS",
+                "command argument [argument ...]",
+                AtLeast(4),
+                "Returns the keys among the words of a command.",
+            )
+            .local(connection::command_get_keys),
+            row("COMMAND HELP", "", Exactly(2), "Returns this help.").local(connection::help),
         ]),
     row("CONFIG", "", AtLeast(2), "Settings are flags of 'raft serve'.").with(&[
         row(
             "CONFIG GET",
             "pattern [pattern ...]",
             AtLeast(3),
-            "Returns nothing, for clients' sake.",
+            "Returns no settings; some clients ask for them.",
         )
         .local(connection::config_get),
-        row("CONFIG HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+        row("CONFIG HELP", "", Exactly(2), "Returns this help.").local(connection::help),
         row("CONFIG SET", "name value [name value ...]", AtLeast(4), "Refused.")
-            .refused("ERR settings are flags of 'raft serve': restart the node with other ones"),
+            .refused("ERR settings are flags of 'raft serve': restart the node with others"),
     ]),
 ];
 
@@ -223,7 +231,7 @@ const CLUSTER: &[CommandRow] = &[row(
     "RAFT",
     "",
     AtLeast(2),
-    "Lists and changes the members of the cluster, and hands over leadership.",
+    "Lists and changes the members of the cluster, and transfers leadership.",
 )
 .with(&[
     row("RAFT MEMBERS", "", Exactly(2), "Returns the members of the cluster.")
@@ -244,11 +252,11 @@ const CLUSTER: &[CommandRow] = &[row(
         .admin(raft::address),
     row("RAFT PRIORITY", "id priority", Exactly(4), "Changes a member's priority as a leader.")
         .admin(raft::priority),
-    row("RAFT ENABLE", "level", Exactly(3), "Raises the cluster's feature level, for good.")
+    row("RAFT ENABLE", "level", Exactly(3), "Raises the cluster's feature level, permanently.")
         .admin(raft::enable),
-    row("RAFT TRANSFER", "[id]", Between(2, 3), "Hands leadership to a member.")
+    row("RAFT TRANSFER", "[id]", Between(2, 3), "Transfers leadership to another member.")
         .admin(raft::transfer),
-    row("RAFT HELP", "", Exactly(2), "Returns these lines.").local(connection::help),
+    row("RAFT HELP", "", Exactly(2), "Returns this help.").local(connection::help),
 ])];
 
 /// All rows, those of subcommands left out.
@@ -274,10 +282,13 @@ const fn by_name() -> [Option<(u128, &'static CommandRow)>; SLOTS] {
         while at < rows.len() {
             let row = &rows[at];
             assert!(row.name.len() <= NAME_BYTES_MAX, "a name is longer than NAME_BYTES_MAX");
-            assert!(!row.lacks_meaning(), "a row does not say what its command means");
+            assert!(!row.lacks_dispatch(), "a row has no dispatch");
             let mut subcommand = 0;
             while subcommand < row.subcommands.len() {
-                assert!(!row.subcommands[subcommand].lacks_meaning(), "nor does a subcommand's");
+                assert!(
+                    !row.subcommands[subcommand].lacks_dispatch(),
+                    "a subcommand has no dispatch"
+                );
                 subcommand += 1;
             }
             let number = number_of(row.name.as_bytes());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    row::{Arity, Meaning},
+    row::{Arity, Dispatch},
     *,
 };
 use crate::{
@@ -21,12 +21,12 @@ fn ask(line: &str) -> Option<Command> {
 fn refused(line: &str) -> String {
     match ask(line) {
         Some(Command::Refused(error)) => error,
-        other => panic!("{line} came to {other:?}"),
+        other => panic!("{line} became {other:?}"),
     }
 }
 
 #[test]
-fn names_are_taken_in_any_case() {
+fn names_are_case_insensitive() {
     assert_eq!(ask("get k"), ask("GET k"));
     assert!(matches!(ask("GeT k"), Some(Command::Read(_))));
     assert!(matches!(ask("set k v"), Some(Command::Write(_))));
@@ -34,7 +34,7 @@ fn names_are_taken_in_any_case() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_in_redis_words() {
+fn malformed_commands_are_refused_in_redis_words() {
     assert_eq!(refused("GET"), "ERR wrong number of arguments for 'get' command");
     assert_eq!(refused("MSET a 1 b"), "ERR wrong number of arguments for 'mset' command");
     assert_eq!(refused("INCRBY k x"), "ERR value is not an integer or out of range");
@@ -78,7 +78,7 @@ fn what_does_not_fit_is_refused_in_redis_words() {
         assert_eq!(refused(syntax), "ERR syntax error", "{syntax}");
     }
     assert_eq!(refused("SCAN x"), "ERR invalid cursor");
-    assert_eq!(ask("SCAN 0 TYPE hash"), Some(Command::Local(Local::EmptyScan)));
+    assert_eq!(ask("SCAN 0 TYPE hash"), Some(Command::Local(LocalCommand::EmptyScan)));
     assert_eq!(ask("scan 0 type STRING match * count 10"), ask("SCAN 0"));
     assert_eq!(refused("SET k v EX x"), "ERR value is not an integer or out of range");
     assert!(refused("EXPIRE k 1 NX XX").contains("not compatible"));
@@ -127,12 +127,15 @@ fn required_arguments(row: &CommandRow) -> Vec<&'static str> {
 /// A request that fits a row.
 fn example(row: &CommandRow) -> String {
     let arguments = required_arguments(row).into_iter().map(|name| match name {
-        "key" | "newkey" | "value" | "message" | "name" | "attribute" | "password" => "word",
+        "key" | "newkey" | "value" | "message" | "name" | "attribute" | "password" | "argument" => {
+            "word"
+        }
         "increment" | "decrement" | "seconds" | "milliseconds" => "1",
         "unix-time-seconds" | "unix-time-milliseconds" => "1",
         "id" | "old" | "new" | "priority" | "level" => "2",
         "index" | "cursor" => "0",
         "pattern" => "*",
+        "command" => "get",
         "host:port" => "localhost:1",
         "disk" => "0000000000000000000000000000000a",
         other => panic!("{}: the test has no example of {other:?}", row.name),
@@ -142,29 +145,29 @@ fn example(row: &CommandRow) -> String {
 }
 
 #[test]
-fn every_row_is_found_parsed_and_means_what_it_says() {
+fn every_row_is_found_and_parsed_as_it_declares() {
     for row in all_rows() {
         let line = example(row);
-        let is_as_said = match (row.meaning, ask(&line)) {
-            (Meaning::AsIs(_) | Meaning::OneOf(..), Some(Command::Write(bytes))) => {
+        let is_as_declared = match (row.dispatch, ask(&line)) {
+            (Dispatch::Operation(_) | Dispatch::OneOf(..), Some(Command::Write(bytes))) => {
                 let (operation, _) = decode(&bytes).unwrap();
                 row.flags() == ["write"] && row.operations().contains(&operation)
             }
-            (Meaning::AsIs(_) | Meaning::OneOf(..), Some(Command::Read(bytes))) => {
+            (Dispatch::Operation(_) | Dispatch::OneOf(..), Some(Command::Read(bytes))) => {
                 row.operations().contains(&decode(&bytes).unwrap().0)
             }
-            (Meaning::Admin(_), Some(Command::Admin(_)))
-            | (Meaning::Local(_), Some(Command::Local(_))) => true,
-            (Meaning::Transaction(expected), Some(Command::Transaction(command))) => {
+            (Dispatch::Admin(_), Some(Command::Admin(_)))
+            | (Dispatch::Local(_), Some(Command::Local(_))) => true,
+            (Dispatch::Transaction(expected), Some(Command::Transaction(command))) => {
                 command == expected
             }
-            (Meaning::Refused(expected), Some(Command::Refused(error))) => error == expected,
-            (Meaning::InSubcommands, Some(Command::Refused(error))) => {
+            (Dispatch::Refused(expected), Some(Command::Refused(error))) => error == expected,
+            (Dispatch::Subcommands, Some(Command::Refused(error))) => {
                 error.starts_with("ERR wrong number of arguments")
             }
             _ => false,
         };
-        assert!(is_as_said, "{line} came to {:?}", ask(&line));
+        assert!(is_as_declared, "{line} became {:?}", ask(&line));
     }
 }
 
@@ -175,7 +178,7 @@ fn every_operation_has_a_command() {
     for &operation in Operation::ALL {
         // The server itself makes these.
         let is_internal =
-            matches!(operation, Operation::Exec | Operation::Tick | Operation::AtLogTime);
+            matches!(operation, Operation::Exec | Operation::AdvanceTime | Operation::AtLogTime);
         assert_ne!(of_rows.contains(&(operation as u8)), is_internal, "{operation:?}");
     }
 }
@@ -247,7 +250,7 @@ fn the_readme_lists_the_rows_of_the_table() {
 }
 
 fn answer(line: &str, protocol: Protocol) -> String {
-    let Some(Command::Local(Local::Manual(question))) = ask(line) else { panic!("{line}") };
+    let Some(Command::Local(LocalCommand::Manual(question))) = ask(line) else { panic!("{line}") };
     let mut output = bytes::BytesMut::new();
     manual::put_answer(&mut output, &question, protocol);
     String::from_utf8(output.to_vec()).unwrap()
@@ -272,5 +275,16 @@ fn command_answers_as_in_redis() {
     let docs = answer("COMMAND DOCS get", Protocol::Resp3);
     assert!(docs.starts_with("%1\r\n$3\r\nget\r\n%4\r\n$7\r\nsummary\r\n"), "{docs}");
     assert!(resp2("COMMAND DOCS").starts_with(&format!("*{}\r\n", 2 * count)));
+    assert_eq!(resp2("COMMAND GETKEYS mset a 1 b 2"), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(resp2("COMMAND GETKEYS mget a b"), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(resp2("COMMAND GETKEYS rename a b"), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(resp2("COMMAND GETKEYS set a b"), "*1\r\n$1\r\na\r\n");
+    for (line, error) in [
+        ("COMMAND GETKEYS no a", "-ERR Invalid command specified\r\n"),
+        ("COMMAND GETKEYS get a b", "-ERR Invalid number of arguments specified for command\r\n"),
+        ("COMMAND GETKEYS client id", "-ERR The command has no key arguments\r\n"),
+    ] {
+        assert_eq!(resp2(line), error);
+    }
     assert!(resp2("raft help").contains("+ADD id host:port disk [level]\r\n"));
 }

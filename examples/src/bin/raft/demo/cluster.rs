@@ -164,7 +164,7 @@ impl Cluster {
                         BytesFrame::BulkString(value) if value == Tally::value_of(key) => {}
                         other => {
                             return Err(format!(
-                                "LOST: {key} was acknowledged, and node {id} says {other:?}"
+                                "LOST: {key} was acknowledged, and node {id} returns {other:?}"
                             )
                             .into());
                         }

@@ -38,8 +38,8 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Writes the keys, a share through each of `addresses`. `watch` is called with the number of
-    /// acknowledged keys, again and again.
+    /// Writes the keys, a share through each of `addresses`. After each outcome, calls `watch` with
+    /// the number of acknowledged keys.
     pub(super) fn run(
         self,
         addresses: &[SocketAddr],

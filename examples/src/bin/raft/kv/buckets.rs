@@ -1,9 +1,9 @@
-//! The keys and values, in buckets, so that no node need remember a position of a `SCAN`.
+//! The keys and values, in buckets, so that nodes keep no state of a `SCAN`.
 //!
 //! A cursor is the number of a bucket, and a key's bucket is computed from the key alone: so a
 //! cursor means the same at every node and after a restart, and it is never too old. A step takes
 //! whole buckets. A key that exists from the first step to the last is in its bucket when the scan
-//! comes to it, whatever other keys come and go, so it is seen, and once.
+//! reaches that, so the scan returns it, and once, even if other keys are added and removed.
 //!
 //! A copy costs a reference for each bucket, and shares the rest.
 
@@ -53,7 +53,7 @@ impl Map {
         self.digest
     }
 
-    /// A bound on the length of every value: that of the longest_value one since the map was made.
+    /// A bound on the length of every value: that of the longest since the map was made.
     pub(super) fn longest_value(&self) -> usize {
         self.longest_value
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::operation::{Keys, decode};
+use super::operation::{KeySpec, decode};
 
 /// Written after each command, and read when needed.
 #[derive(Debug, Default)]
@@ -31,13 +31,13 @@ impl Counts {
     pub(crate) fn scanned_keys(&self, query: &[u8]) -> usize {
         let Some((operation, arguments)) = decode(query) else { return 0 };
         match operation.row().keys {
-            Keys::Scanned(keys_of) => keys_of(self.keys(), arguments),
-            Keys::None
-            | Keys::First
-            | Keys::FirstTwo
-            | Keys::All
-            | Keys::EveryOther
-            | Keys::Keyspace => 0,
+            KeySpec::Scanned(keys_of) => keys_of(self.keys(), arguments),
+            KeySpec::None
+            | KeySpec::First
+            | KeySpec::FirstTwo
+            | KeySpec::All
+            | KeySpec::EveryOther
+            | KeySpec::Keyspace => 0,
         }
     }
 }

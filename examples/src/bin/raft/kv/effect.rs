@@ -1,17 +1,20 @@
-//! The effect of each operation: takes its arguments apart and calls the store. `None` if one is
-//! missing or malformed, as only another version of this program could have written it.
+//! The effect of each operation: parses its arguments and calls the store.
+//!
+//! `None` if an argument is missing or malformed, as only another version of this program could
+//! have written it. The variants `…_without_reply` do not remove expired keys first, and must not
+//! begin to: the number of keys that an entry removes is part of what every node repeats.
 
 use bytes::Bytes;
 use redis_protocol::resp2::types::BorrowedFrame;
 
 use super::{
-    expiry::{Expiration, REMOVALS_PER_TICK_MAX},
-    operation::{Arguments, Operation},
-    store::{NIL, OK, Store, VALUE_BYTES_MAX, bulk, drop_elsewhere, error, frame, integer},
+    expiry::{Expiration, REMOVALS_PER_TIME_ENTRY_MAX},
+    operation::{Arguments, Operation, set_flags},
+    store::{NIL, OK, Store, VALUE_BYTES_MAX, bulk, drop_on_another_thread, error, frame, integer},
 };
 use crate::resp::parse_integer;
 
-/// An argument that is one byte of flags.
+/// The value of an argument of one byte.
 fn byte(argument: &[u8]) -> Option<u8> {
     argument.first().copied()
 }
@@ -21,9 +24,25 @@ pub(super) fn set(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Byt
     Some(store.set(key, value, flags, Expiration::Never))
 }
 
+pub(super) fn set_without_reply(store: &mut Store, mut arguments: Arguments<'_>) -> Option<()> {
+    let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    store.set(key, value, flags & !set_flags::GET, Expiration::Never);
+    Some(())
+}
+
 pub(super) fn set_expiring(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
     Some(store.set(key, value, flags, Expiration::decode(arguments.next()?)?))
+}
+
+pub(super) fn set_expiring_without_reply(
+    store: &mut Store,
+    mut arguments: Arguments<'_>,
+) -> Option<()> {
+    let (key, value, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
+    let when = Expiration::decode(arguments.next()?)?;
+    store.set(key, value, flags & !set_flags::GET, when);
+    Some(())
 }
 
 pub(super) fn del(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes> {
@@ -53,7 +72,7 @@ pub(super) fn mset_nx(store: &mut Store, arguments: Arguments<'_>) -> Option<Byt
     if arguments.clone().step_by(2).any(|key| store.value(key).is_some()) {
         return Some(integer(0));
     }
-    // Expired keys are removed for this one too: how many is part of what every node must repeat.
+    // This removes expired keys once more, and must: every node repeats their number.
     store.write(Operation::MSet, arguments)?;
     Some(integer(1))
 }
@@ -62,13 +81,18 @@ pub(super) fn get_del(store: &mut Store, mut arguments: Arguments<'_>) -> Option
     Some(store.remove(arguments.next()?).map_or(NIL, |value| bulk(&value)))
 }
 
+/// It copies the value all the same: once, as the key is gone then.
+pub(super) fn get_del_without_reply(store: &mut Store, arguments: Arguments<'_>) -> Option<()> {
+    store.write(Operation::GetDel, arguments).map(drop)
+}
+
 pub(super) fn rename(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, to, flags) = (arguments.next()?, arguments.next()?, byte(arguments.next()?)?);
     Some(store.rename(key, to, flags))
 }
 
 pub(super) fn flush_all(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
-    drop_elsewhere((std::mem::take(&mut store.map), std::mem::take(&mut store.deadlines)));
+    drop_on_another_thread((std::mem::take(&mut store.map), std::mem::take(&mut store.deadlines)));
     Some(OK)
 }
 
@@ -76,11 +100,22 @@ pub(super) fn exec(store: &mut Store, arguments: Arguments<'_>) -> Option<Bytes>
     Some(store.execute(arguments))
 }
 
+/// No transaction runs within another.
+pub(super) fn exec_without_reply(_: &mut Store, _: Arguments<'_>) -> Option<()> {
+    None
+}
+
 pub(super) fn get_ex(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
     let (key, when) = (arguments.next()?, Expiration::decode(arguments.next()?)?);
     let reply = store.get(key);
     store.set_expiration(key, when);
     Some(reply)
+}
+
+pub(super) fn get_ex_without_reply(store: &mut Store, mut arguments: Arguments<'_>) -> Option<()> {
+    let (key, when) = (arguments.next()?, Expiration::decode(arguments.next()?)?);
+    store.set_expiration(key, when);
+    Some(())
 }
 
 pub(super) fn expire(store: &mut Store, mut arguments: Arguments<'_>) -> Option<Bytes> {
@@ -95,8 +130,8 @@ pub(super) fn persist(store: &mut Store, mut arguments: Arguments<'_>) -> Option
     Some(integer(i64::from(had_one)))
 }
 
-pub(super) fn tick(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
-    store.remove_expired(REMOVALS_PER_TICK_MAX);
+pub(super) fn advance_time(store: &mut Store, _: Arguments<'_>) -> Option<Bytes> {
+    store.remove_expired(REMOVALS_PER_TIME_ENTRY_MAX);
     Some(OK)
 }
 
@@ -110,7 +145,7 @@ pub(super) fn exists(store: &Store, arguments: Arguments<'_>, _: u64) -> Option<
 
 pub(super) fn mget(store: &Store, arguments: Arguments<'_>, _: u64) -> Option<Bytes> {
     let lengths = arguments.clone().map(|key| store.value(key).map_or(0, |value| value.len()));
-    // One value fits, and so do many short ones; naming a long one again and again does not.
+    // Each value is short enough. A request that repeats a long one is not.
     if lengths.sum::<usize>() > VALUE_BYTES_MAX {
         return Some(error(&format!(
             "ERR the values exceed {VALUE_BYTES_MAX} bytes together: ask for fewer"
@@ -141,7 +176,7 @@ pub(super) fn key_type(store: &Store, mut arguments: Arguments<'_>, _: u64) -> O
     Some(Bytes::from_static(if exists { b"+string\r\n" } else { b"+none\r\n" }))
 }
 
-/// The query within it is answered by [`Store::query_at`]; here it stands where it must not.
+/// [`Store::query_at`] answers the query within it. Elsewhere it is malformed.
 pub(super) fn at_log_time(_: &Store, _: Arguments<'_>, _: u64) -> Option<Bytes> {
     None
 }

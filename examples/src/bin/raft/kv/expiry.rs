@@ -13,8 +13,9 @@
 //! The stamp of the last entry stands still while nothing is written, so each node estimates log
 //! time from when it applied that entry. If a deadline has passed by that estimate, or by the
 //! node's wall clock, but not by the last stamp, the expiration is undecided. A read of such a key
-//! has a [`Tick`](super::operation::Operation::Tick) written first, which brings log time into the
-//! log, and is then repeated. `TTL` counts from log time, not from the wall clock.
+//! waits for a time entry ([`AdvanceTime`](super::operation::Operation::AdvanceTime)), which brings
+//! the leader's time into the log, and is then repeated. `TTL` counts from log time, not from the
+//! wall clock.
 //!
 //! Each write removes a few expired keys ([`REMOVALS_MAX`]): more than it can add, so that they do
 //! not pile up, and few, so that no write is slow because many keys expire at once.
@@ -28,8 +29,8 @@ use super::digest;
 /// Expired keys that an operation removes besides its own work. An operation gives at most one key
 /// a deadline.
 pub(super) const REMOVALS_MAX: usize = 4;
-/// The same for a tick, which has no other work.
-pub(super) const REMOVALS_PER_TICK_MAX: usize = 1000;
+/// The same for a time entry, which has no other work.
+pub(super) const REMOVALS_PER_TIME_ENTRY_MAX: usize = 1000;
 
 /// When a key expires, as an operation states it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

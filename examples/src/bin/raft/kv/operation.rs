@@ -12,14 +12,14 @@ use super::{effect, scan, store::Store};
 
 /// What the store knows of an operation besides its number.
 pub(crate) struct OperationRow {
-    pub(crate) keys: Keys,
+    pub(crate) keys: KeySpec,
     pub(super) quick: Quick,
     pub(super) effect: Effect,
 }
 
 /// Which keys an operation looks at.
 #[derive(Clone, Copy)]
-pub(crate) enum Keys {
+pub(crate) enum KeySpec {
     /// None, or only those of the operations that are its arguments.
     None,
     /// Its first argument.
@@ -30,14 +30,14 @@ pub(crate) enum Keys {
     All,
     /// Every other argument, from the first on.
     EveryOther,
-    /// All that the store has, in one glance: it does not go from key to key.
+    /// The whole keyspace, without a visit to each key.
     Keyspace,
-    /// Many that it does not name, one after the other. The function says how many, about, in a
-    /// store of `keys`.
+    /// Many keys that it does not name, one after the other. The function estimates their number
+    /// in a store of `keys`.
     Scanned(fn(keys: usize, arguments: Arguments<'_>) -> usize),
 }
 
-/// How long an operation takes: whether the node's loop may carry it out ([`super::quick`]).
+/// How long an operation takes, and so whether the node's loop may run it ([`super::quick`]).
 #[derive(Clone, Copy)]
 pub(super) enum Quick {
     /// It runs on the state machine's thread.
@@ -46,9 +46,9 @@ pub(super) enum Quick {
     OneValue,
     /// It copies or frees a value for each of its keys.
     SeveralValues,
-    /// It looks one key up, and leaves the value alone.
+    /// It looks up one key, and copies no value.
     OneKey,
-    /// It looks several keys up, and leaves the values alone.
+    /// It looks up several keys, and copies no value.
     SeveralKeys,
 }
 
@@ -59,24 +59,28 @@ pub(super) enum Effect {
         apply: fn(&mut Store, Arguments<'_>) -> Option<Bytes>,
         returns: Returns,
     },
-    /// The number is the time from which the rest of a key's life is counted.
+    /// The number is the time from which `TTL` counts.
     Read(fn(&Store, Arguments<'_>, u64) -> Option<Bytes>),
 }
 
 /// What a write answers with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Returns {
     /// A few bytes.
     Status,
     /// What the store holds, which may be far longer than the request.
-    Value,
+    Value(WithoutReply),
     /// The value before, if [`set_flags::GET`] is set.
-    IfAsked,
+    ValueIfAsked(WithoutReply),
 }
+
+/// The same write without the value that it would answer with: a transaction whose reply is full
+/// does not copy more values. `None` as for [`Effect`].
+pub(super) type WithoutReply = fn(&mut Store, Arguments<'_>) -> Option<()>;
 
 const fn write(
     apply: fn(&mut Store, Arguments<'_>) -> Option<Bytes>,
-    keys: Keys,
+    keys: KeySpec,
     quick: Quick,
     returns: Returns,
 ) -> OperationRow {
@@ -85,7 +89,7 @@ const fn write(
 
 const fn read(
     answer: fn(&Store, Arguments<'_>, u64) -> Option<Bytes>,
-    keys: Keys,
+    keys: KeySpec,
     quick: Quick,
 ) -> OperationRow {
     OperationRow { keys, quick, effect: Effect::Read(answer) }
@@ -127,55 +131,69 @@ macro_rules! operations {
 // The table of operations: arguments, number in the log, effect, keys, how long it takes, answer.
 operations! {
     /// key value flags
-    Set = 1: write(effect::set, Keys::First, Quick::OneValue, Returns::IfAsked);
+    Set = 1: write(
+        effect::set, KeySpec::First, Quick::OneValue,
+        Returns::ValueIfAsked(effect::set_without_reply)
+    );
     /// key…
-    Del = 2: write(effect::del, Keys::All, Quick::SeveralValues, Returns::Status);
+    Del = 2: write(effect::del, KeySpec::All, Quick::SeveralValues, Returns::Status);
     /// key amount (decimal)
-    IncrBy = 3: write(effect::incr_by, Keys::First, Quick::OneValue, Returns::Status);
+    IncrBy = 3: write(effect::incr_by, KeySpec::First, Quick::OneValue, Returns::Status);
     /// key value
-    Append = 4: write(effect::append, Keys::First, Quick::Never, Returns::Status);
+    Append = 4: write(effect::append, KeySpec::First, Quick::Never, Returns::Status);
     /// key value key value …
-    MSet = 5: write(effect::mset, Keys::EveryOther, Quick::SeveralValues, Returns::Status);
+    MSet = 5: write(effect::mset, KeySpec::EveryOther, Quick::SeveralValues, Returns::Status);
     /// key
-    GetDel = 6: write(effect::get_del, Keys::First, Quick::OneValue, Returns::Value);
+    GetDel = 6: write(
+        effect::get_del, KeySpec::First, Quick::OneValue,
+        Returns::Value(effect::get_del_without_reply)
+    );
     /// nothing
-    FlushAll = 7: write(effect::flush_all, Keys::Keyspace, Quick::Never, Returns::Status);
+    FlushAll = 7: write(effect::flush_all, KeySpec::Keyspace, Quick::Never, Returns::Status);
     /// operation…, each encoded like this one; reads too
-    Exec = 8: write(effect::exec, Keys::None, Quick::Never, Returns::Value);
+    Exec = 8: write(
+        effect::exec, KeySpec::None, Quick::Never, Returns::Value(effect::exec_without_reply)
+    );
     /// key value flags expiration
-    SetExpiring = 9: write(effect::set_expiring, Keys::First, Quick::OneValue, Returns::IfAsked);
+    SetExpiring = 9: write(
+        effect::set_expiring, KeySpec::First, Quick::OneValue,
+        Returns::ValueIfAsked(effect::set_expiring_without_reply)
+    );
     /// key expiration conditions
-    Expire = 10: write(effect::expire, Keys::First, Quick::OneValue, Returns::Status);
+    Expire = 10: write(effect::expire, KeySpec::First, Quick::OneValue, Returns::Status);
     /// key
-    Persist = 11: write(effect::persist, Keys::First, Quick::OneValue, Returns::Status);
+    Persist = 11: write(effect::persist, KeySpec::First, Quick::OneValue, Returns::Status);
     /// key expiration
-    GetEx = 12: write(effect::get_ex, Keys::First, Quick::OneValue, Returns::Value);
+    GetEx = 12: write(
+        effect::get_ex, KeySpec::First, Quick::OneValue,
+        Returns::Value(effect::get_ex_without_reply)
+    );
     /// nothing: brings the leader's time into the log
-    Tick = 13: write(effect::tick, Keys::None, Quick::OneValue, Returns::Status);
+    AdvanceTime = 13: write(effect::advance_time, KeySpec::None, Quick::OneValue, Returns::Status);
     /// key value key value …, all or none
-    MSetNx = 14: write(effect::mset_nx, Keys::EveryOther, Quick::SeveralValues, Returns::Status);
+    MSetNx = 14: write(effect::mset_nx, KeySpec::EveryOther, Quick::SeveralValues, Returns::Status);
     /// key new-key flags
-    Rename = 15: write(effect::rename, Keys::FirstTwo, Quick::Never, Returns::Status);
+    Rename = 15: write(effect::rename, KeySpec::FirstTwo, Quick::Never, Returns::Status);
     /// key
-    Get = 65: read(effect::get, Keys::First, Quick::OneValue);
+    Get = 65: read(effect::get, KeySpec::First, Quick::OneValue);
     /// key…
-    Exists = 66: read(effect::exists, Keys::All, Quick::SeveralKeys);
+    Exists = 66: read(effect::exists, KeySpec::All, Quick::SeveralKeys);
     /// key…
-    MGet = 67: read(effect::mget, Keys::All, Quick::SeveralValues);
+    MGet = 67: read(effect::mget, KeySpec::All, Quick::SeveralValues);
     /// key
-    StrLen = 68: read(effect::str_len, Keys::First, Quick::OneKey);
+    StrLen = 68: read(effect::str_len, KeySpec::First, Quick::OneKey);
     /// nothing
-    DbSize = 69: read(effect::db_size, Keys::Keyspace, Quick::Never);
+    DbSize = 69: read(effect::db_size, KeySpec::Keyspace, Quick::Never);
     /// key form
-    Ttl = 70: read(effect::ttl, Keys::First, Quick::OneKey);
+    Ttl = 70: read(effect::ttl, KeySpec::First, Quick::OneKey);
     /// key
-    Type = 71: read(effect::key_type, Keys::First, Quick::OneKey);
+    Type = 71: read(effect::key_type, KeySpec::First, Quick::OneKey);
     /// query, answered by the last stamp: expirations are decided
-    AtLogTime = 72: read(effect::at_log_time, Keys::None, Quick::Never);
+    AtLogTime = 72: read(effect::at_log_time, KeySpec::None, Quick::Never);
     /// cursor (u64 LE) count (u32 LE) pattern
-    Scan = 73: read(effect::scan, Keys::Scanned(scan::keys_of_scan), Quick::Never);
+    Scan = 73: read(effect::scan, KeySpec::Scanned(scan::keys_scanned_by_scan), Quick::Never);
     /// pattern
-    Keys = 74: read(effect::keys, Keys::Scanned(scan::keys_of_keys), Quick::Never);
+    Keys = 74: read(effect::keys, KeySpec::Scanned(scan::keys_scanned_by_keys), Quick::Never);
 }
 
 impl Operation {
@@ -184,9 +202,9 @@ impl Operation {
         matches!(self.row().effect, Effect::Read(_))
     }
 
-    /// Whether it goes through keys that it does not name, and perhaps through very many.
+    /// Whether it goes through keys that it does not name, perhaps through very many.
     pub(crate) fn scans(self) -> bool {
-        matches!(self.row().keys, Keys::Scanned(_))
+        matches!(self.row().keys, KeySpec::Scanned(_))
     }
 }
 
@@ -226,7 +244,7 @@ pub(crate) fn encode<'a>(
     bytes.freeze()
 }
 
-/// Decodes an operation. `None` if it is none of this version's.
+/// Decodes an operation. `None` if this version does not know it.
 pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
     let (&number, rest) = bytes.split_first()?;
     Some((Operation::from_number(number)?, Arguments { rest }))
@@ -237,7 +255,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Operation, Arguments<'_>)> {
 pub(crate) fn describe(bytes: &[u8]) -> String {
     match decode(bytes) {
         Some((Operation::Exec, operations)) => {
-            // None within another is ever made, so it is not followed.
+            // The server makes none within another, so it is not followed.
             let operations = operations.map(|operation| match decode(operation) {
                 Some((Operation::Exec, _)) | None => format!("\"{}\"", operation.escape_ascii()),
                 Some((operation, arguments)) => describe_plain(operation, arguments),
@@ -255,13 +273,22 @@ fn describe_plain(operation: Operation, arguments: Arguments<'_>) -> String {
 }
 
 /// Whether a write answers with what the store holds, which may be far longer than the request.
-pub(crate) fn returns_value(operation: Operation, mut arguments: Arguments<'_>) -> bool {
+pub(crate) fn returns_value(operation: Operation, arguments: Arguments<'_>) -> bool {
+    without_reply(operation, arguments).is_some()
+}
+
+/// The same write without its reply, if that is a value.
+pub(super) fn without_reply(
+    operation: Operation,
+    mut arguments: Arguments<'_>,
+) -> Option<WithoutReply> {
     match operation.row().effect {
-        Effect::Write { returns: Returns::Value, .. } => true,
-        Effect::Write { returns: Returns::IfAsked, .. } => arguments
-            .nth(2)
-            .is_some_and(|flags| flags.iter().any(|flags| flags & set_flags::GET != 0)),
-        Effect::Write { returns: Returns::Status, .. } | Effect::Read(_) => false,
+        Effect::Write { returns: Returns::Value(write), .. } => Some(write),
+        Effect::Write { returns: Returns::ValueIfAsked(write), .. } => {
+            let flags = arguments.nth(2)?;
+            flags.iter().any(|flags| flags & set_flags::GET != 0).then_some(write)
+        }
+        Effect::Write { returns: Returns::Status, .. } | Effect::Read(_) => None,
     }
 }
 
@@ -303,9 +330,9 @@ mod tests {
         assert_eq!(describe(&set), r#"Set "a b" "\"v\x01" "\x00""#);
         let exec = encode(
             Operation::Exec,
-            [&set[..], &encode(Operation::Tick, [].into_iter())].into_iter(),
+            [&set[..], &encode(Operation::AdvanceTime, [].into_iter())].into_iter(),
         );
-        assert_eq!(describe(&exec), r#"Exec [Set "a b" "\"v\x01" "\x00", Tick]"#);
+        assert_eq!(describe(&exec), r#"Exec [Set "a b" "\"v\x01" "\x00", AdvanceTime]"#);
         let nested = encode(Operation::Exec, [&exec[..]].into_iter());
         assert!(describe(&nested).starts_with(r#"Exec ["\x08"#), "{}", describe(&nested));
         assert_eq!(describe(b"SET a"), r#""SET a""#);
@@ -322,7 +349,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_encoded_is_decoded(
+        fn operations_are_decoded_as_they_were_encoded(
             arguments in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..5),
         ) {
             let bytes = encode(Operation::MSet, arguments.iter().map(Vec::as_slice));
@@ -348,7 +375,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Some((_, arguments)) = decode(&bytes) {
                 arguments.for_each(drop);
             }

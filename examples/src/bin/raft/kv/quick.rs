@@ -142,7 +142,7 @@ mod tests {
             Operation::SetExpiring,
             &[b"k", b"v", &[0], &Expiration::At(5).encode()],
         ));
-        let tick = command(Operation::Tick, &[]);
-        assert!(store.is_quick_write(&tick, 1) && !store.is_quick_write(&tick, 1_000));
+        let time_entry = command(Operation::AdvanceTime, &[]);
+        assert!(store.is_quick_write(&time_entry, 1) && !store.is_quick_write(&time_entry, 1_000));
     }
 }

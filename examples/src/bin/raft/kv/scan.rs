@@ -29,20 +29,20 @@ pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
     (0, sorted(keys))
 }
 
-/// How many of `keys` a `Scan` goes through, about.
-pub(super) fn keys_of_scan(keys: usize, mut arguments: Arguments<'_>) -> usize {
+/// Estimates how many of `keys` a `Scan` goes through.
+pub(super) fn keys_scanned_by_scan(keys: usize, mut arguments: Arguments<'_>) -> usize {
     let count = arguments.nth(1).and_then(|count| count.try_into().ok());
     let count = count.map_or(0, u32::from_le_bytes).min(COUNT_MAX) as usize;
     KEYS_AT_LEAST + count.max(keys / BUCKETS)
 }
 
 /// How many of `keys` a `Keys` goes through.
-pub(super) fn keys_of_keys(keys: usize, _: Arguments<'_>) -> usize {
+pub(super) fn keys_scanned_by_keys(keys: usize, _: Arguments<'_>) -> usize {
     KEYS_AT_LEAST + keys.min(KEYS_MAX)
 }
 
 /// All keys.
-pub(super) fn all(map: &Map) -> Vec<&[u8]> {
+pub(super) fn all_keys(map: &Map) -> Vec<&[u8]> {
     sorted((0..BUCKETS).flat_map(|bucket| map.keys_of(bucket)).map(|key| &**key).collect())
 }
 
@@ -92,11 +92,11 @@ impl<'a> Pattern<'a> {
                     return true;
                 }
                 star = Some((at, done));
-                self.step(1);
+                self.count_steps(1);
                 continue;
             }
-            let (is_one, length) = one(&pattern[at..], name[done]);
-            self.step(length.max(1));
+            let (is_one, length) = match_item(&pattern[at..], name[done]);
+            self.count_steps(length.max(1));
             if self.is_exhausted() {
                 return false;
             }
@@ -112,18 +112,18 @@ impl<'a> Pattern<'a> {
         pattern[at..].iter().all(|&byte| byte == b'*')
     }
 
-    fn step(&mut self, steps: usize) {
+    fn count_steps(&mut self, steps: usize) {
         self.steps_left = self.steps_left.and_then(|left| left.checked_sub(steps));
     }
 }
 
-/// Whether the first item of a pattern matches this byte, and the length of that item.
-fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
+/// Whether a pattern's first item matches this byte, and the item's length.
+fn match_item(pattern: &[u8], byte: u8) -> (bool, usize) {
     match *pattern {
         [] => (false, 0),
         [b'?', ..] => (true, 1),
         [b'[', ref rest @ ..] => {
-            let (fits, length) = class(rest, byte);
+            let (fits, length) = match_class(rest, byte);
             (fits, 1 + length)
         }
         [b'\\', escaped, ..] => (escaped == byte, 2),
@@ -133,7 +133,7 @@ fn one(pattern: &[u8], byte: u8) -> (bool, usize) {
 
 /// Whether the byte is in the class whose `[` has been read, and the length of the rest of the
 /// class. A class without `]` ends with the pattern.
-fn class(rest: &[u8], byte: u8) -> (bool, usize) {
+fn match_class(rest: &[u8], byte: u8) -> (bool, usize) {
     let is_negated = rest.first() == Some(&b'^');
     let (mut at, mut is_in) = (usize::from(is_negated), false);
     loop {
@@ -211,7 +211,7 @@ mod tests {
                 (0..=name.len()).any(|taken| matches_simply(rest, &name[taken..]))
             }
             Some(_) => name.split_first().is_some_and(|(&byte, tail)| {
-                let (fits, length) = one(pattern, byte);
+                let (fits, length) = match_item(pattern, byte);
                 fits && matches_simply(&pattern[length..], tail)
             }),
         }
@@ -225,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn no_pattern_makes_it_panic(
+        fn no_pattern_causes_a_panic(
             pattern in prop::collection::vec(prop::sample::select(b"[]^-\\*?ab".to_vec()), 0..12),
             name in "[ab^-]{0,6}",
         ) {
@@ -234,7 +234,7 @@ mod tests {
 
         /// A key that stays is seen once, whatever other keys come and go between the steps.
         #[test]
-        fn a_scan_sees_what_stays(
+        fn a_scan_returns_each_lasting_key_once(
             stays in prop::collection::btree_set(0u16..300, 0..60),
             comings in prop::collection::vec((300u16..400, any::<bool>()), 0..200),
             count in 0u32..9,

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_map_survives_and_may_change_meanwhile() {
+    fn a_snapshot_is_whole_though_the_map_changes() {
         let pair = |number: u32| {
             (Arc::from(number.to_string().as_bytes()), Arc::new(vec![7; number as usize % 300]))
         };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_from_before_keys_could_expire_is_read() {
+    fn a_snapshot_without_deadlines_is_read() {
         let content = read(&mut &b"\x01\0\0\0\x02\0\0\0kvv"[..]).unwrap();
         assert_eq!(content.map.get(&b"k"[..]).map(|value| &value[..]), Some(&b"vv"[..]));
         assert!(content.deadlines.map().is_empty() && content.now == 0);

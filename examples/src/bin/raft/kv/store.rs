@@ -20,7 +20,9 @@ use super::{
     counts::Counts,
     digest,
     expiry::{Deadlines, Expiration, REMOVALS_MAX, may_replace},
-    operation::{Arguments, Effect, Keys, Operation, decode, returns_value, set_flags, ttl_form},
+    operation::{
+        Arguments, Effect, KeySpec, Operation, decode, set_flags, ttl_form, without_reply,
+    },
     scan, snapshot,
 };
 use crate::resp::{self, parse_integer};
@@ -28,10 +30,10 @@ use crate::resp::{self, parse_integer};
 /// Longest string that `APPEND` may make, and longest reply of `MGET`. It is half of the longest
 /// frame between nodes, so that a reply with a value in it can always be forwarded.
 pub(super) const VALUE_BYTES_MAX: usize = 32 << 20;
-/// Most keys that `KEYS` goes through: it does so in one go, and no other command runs meanwhile.
+/// Most keys that `KEYS` goes through. No other command runs meanwhile.
 pub(super) const KEYS_MAX: usize = 100_000;
 pub(super) const OK: Bytes = Bytes::from_static(b"+OK\r\n");
-/// Stands in the place of a reply among those of a transaction.
+/// Replaces a reply of a transaction that has no room.
 const TOO_LONG: &[u8] = b"-ERR done, but the replies of the transaction are too long together\r\n";
 pub(super) const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 /// The answer to a query that meets a key whose expiration is undecided. No reply to a client looks
@@ -39,7 +41,7 @@ pub(super) const NIL: Bytes = Bytes::from_static(b"$-1\r\n");
 const UNDECIDED: Bytes = Bytes::from_static(b"\0due");
 
 /// Whether an answer says that the query met an undecided expiration: it must be repeated after a
-/// tick.
+/// time entry.
 pub(crate) fn is_undecided(answer: &[u8]) -> bool {
     *answer == *UNDECIDED
 }
@@ -100,7 +102,7 @@ impl StateMachine for Store {
     fn restore(&mut self, content: &mut dyn Read) -> io::Result<()> {
         let counts = Arc::clone(&self.counts);
         let restored = Store { counts, advanced: Some(Instant::now()), ..snapshot::read(content)? };
-        drop_elsewhere(std::mem::replace(self, restored));
+        drop_on_another_thread(std::mem::replace(self, restored));
         self.publish_counts();
         Ok(())
     }
@@ -137,13 +139,15 @@ impl Store {
         self.now.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX))
     }
 
-    /// Answers a query. Where the estimate of log time or the wall clock has reached a key's
-    /// deadline and the last stamp has not, the log must decide. The wall clock counts too because
-    /// a node that has just started does not know how old its last entry is.
+    /// Answers a query.
+    ///
+    /// If log time by estimate, or the wall clock, has reached a key's deadline and the last stamp
+    /// has not, the answer is [`UNDECIDED`]. The wall clock counts too because a node that has just
+    /// started does not know how old its last entry is.
     fn query_at(&self, query: &[u8], log_time: u64, wall: u64) -> Bytes {
         let clock = log_time.max(wall);
         match decode(query) {
-            // None within another is ever made: they could nest without end.
+            // The server makes none within another: they could nest without end.
             Some((Operation::AtLogTime, mut arguments)) => {
                 match arguments.next().and_then(decode) {
                     Some((operation, arguments)) => {
@@ -178,12 +182,12 @@ impl Store {
             self.deadlines.get(key).is_some_and(|deadline| self.now < deadline && deadline <= clock)
         };
         match operation.row().keys {
-            Keys::None => false,
-            Keys::First => arguments.next().is_some_and(is_undecided),
-            Keys::FirstTwo => arguments.take(2).any(is_undecided),
-            Keys::All => arguments.any(is_undecided),
-            Keys::EveryOther => arguments.step_by(2).any(is_undecided),
-            Keys::Keyspace | Keys::Scanned(_) => self.deadlines.any_between(self.now, clock),
+            KeySpec::None => false,
+            KeySpec::First => arguments.next().is_some_and(is_undecided),
+            KeySpec::FirstTwo => arguments.take(2).any(is_undecided),
+            KeySpec::All => arguments.any(is_undecided),
+            KeySpec::EveryOther => arguments.step_by(2).any(is_undecided),
+            KeySpec::Keyspace | KeySpec::Scanned(_) => self.deadlines.any_between(self.now, clock),
         }
     }
 
@@ -207,20 +211,14 @@ impl Store {
         let mut is_full = false;
         for operation in operations {
             let reply = match decode(operation) {
-                // None within another is ever made: they could nest without end.
+                // The server makes none within another: they could nest without end.
                 None | Some((Operation::Exec, _)) => Some(malformed()),
-                // The reply has no room. To copy long values for it again and again would delay
-                // every node.
+                // The reply has no room. Copies of long values would only delay every node.
                 Some((operation, _)) if is_full && operation.is_read() => None,
-                Some((operation, arguments))
-                    if is_full && returns_value(operation, arguments.clone()) =>
-                {
-                    self.write_without_reply(operation, arguments).is_none().then(malformed)
-                }
                 Some((operation, arguments)) => {
-                    match self.read(operation, arguments.clone(), self.now) {
-                        Some(reply) => Some(reply),
-                        None => Some(self.write(operation, arguments).unwrap_or_else(malformed)),
+                    match without_reply(operation, arguments.clone()).filter(|_| is_full) {
+                        Some(write) => write(self, arguments).is_none().then(malformed),
+                        None => Some(self.execute_one(operation, arguments)),
                     }
                 }
             };
@@ -235,30 +233,11 @@ impl Store {
         replies.freeze()
     }
 
-    /// Runs a write without the value that it would answer with.
-    fn write_without_reply(
-        &mut self,
-        operation: Operation,
-        mut arguments: Arguments<'_>,
-    ) -> Option<()> {
-        match operation {
-            Operation::Set | Operation::SetExpiring => {
-                let (key, value, flags) =
-                    (arguments.next()?, arguments.next()?, *arguments.next()?.first()?);
-                let when = if operation == Operation::Set {
-                    Expiration::Never
-                } else {
-                    Expiration::decode(arguments.next()?)?
-                };
-                self.set(key, value, flags & !set_flags::GET, when);
-            }
-            Operation::GetEx => {
-                let (key, when) = (arguments.next()?, Expiration::decode(arguments.next()?)?);
-                self.set_expiration(key, when);
-            }
-            _ => drop(self.write(operation, arguments)?),
+    fn execute_one(&mut self, operation: Operation, arguments: Arguments<'_>) -> Bytes {
+        match self.read(operation, arguments.clone(), self.now) {
+            Some(reply) => reply,
+            None => self.write(operation, arguments).unwrap_or_else(malformed),
         }
-        Some(())
     }
 
     /// Runs a read. `clock` is the time from which `TTL` counts. `None`: the operation is not a
@@ -290,7 +269,7 @@ impl Store {
                  {KEYS_MAX} at most; use SCAN"
             ));
         }
-        self.visible(scan::all(&self.map), pattern)
+        self.visible(scan::all_keys(&self.map), pattern)
             .map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
     }
 
@@ -493,8 +472,8 @@ fn malformed() -> Bytes {
     error(&format!("ERR {UNKNOWN}"))
 }
 
-/// Frees a map on a thread of its own: for a million keys it takes a while.
-pub(super) fn drop_elsewhere(what: impl Send + 'static) {
+/// Frees a map on its own thread: a million keys take a while.
+pub(super) fn drop_on_another_thread(what: impl Send + 'static) {
     // If no thread can be started, it is freed here.
     drop(thread::Builder::new().name("kv-free".to_owned()).spawn(move || drop(what)));
 }

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use clap::Subcommand;
-use kodiak_raft::types::FeatureLevel;
+use kodiak_raft::{node::error_chain, types::FeatureLevel};
 use redis_protocol::resp2::types::BytesFrame;
 
 use super::priorities;
@@ -151,7 +151,9 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
     send(&arguments.node, &request)?;
     match (list(&arguments.node), &arguments.change) {
         // The asked node may be the removed one, which lists no members.
-        (Err(error), Request::Remove { .. } | Request::Replace { .. }) => println!("{error}"),
+        (Err(error), Request::Remove { .. } | Request::Replace { .. }) => {
+            println!("{}", error_chain(error.as_ref()));
+        }
         (listed, _) => listed?,
     }
     Ok(())
@@ -174,7 +176,9 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
 }
 
 fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
-    let unreachable = |error| format!("cannot ask the node at {}: {error}", node.client);
+    let unreachable = |error: std::io::Error| {
+        format!("cannot ask the node at {}: {}", node.client, error_chain(&error))
+    };
     Ok(Client::connect_to_node(&node.client, Duration::from_millis(node.timeout))
         .map_err(unreachable)?)
 }
@@ -183,10 +187,12 @@ fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
 fn send(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> =
         std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
-    let unknown = |error| {
+    let unknown = |error: std::io::Error| {
         format!(
-            "no answer from the node at {}: {error}; the change may or may not be made",
-            node.client
+            "no answer from the node at {}: {}; the change may or may not be made, see 'raft \
+             member list'",
+            node.client,
+            error_chain(&error)
         )
     };
     match connect(node)?.ask(&words).map_err(unknown)? {
@@ -210,7 +216,7 @@ fn without_code(error: &str) -> String {
 
 fn members(node: &Node) -> Result<Info, Box<dyn Error>> {
     let unlisted = |error: std::io::Error| {
-        format!("the node at {}: {}", node.client, without_code(&error.to_string()))
+        format!("the node at {}: {}", node.client, without_code(&error_chain(&error)))
     };
     Ok(connect(node)?.members().map_err(unlisted)?)
 }

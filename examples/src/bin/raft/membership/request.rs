@@ -137,7 +137,7 @@ mod tests {
     fn changes(line: &str) -> Vec<MemberChange> {
         match ask(line) {
             Ok(Command::Admin(AdminRequest::ChangeMembership(changes))) => changes,
-            other => panic!("{line} came to {other:?}"),
+            other => panic!("{line} became {other:?}"),
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused_with_what_would() {
+    fn malformed_requests_are_refused_with_a_hint() {
         for (line, word) in [
             ("RAFT REMOVE x", "node's id"),
             ("RAFT REMOVE 0", "node's id"),

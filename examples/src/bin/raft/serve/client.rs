@@ -20,7 +20,7 @@ use super::{
     transaction::{Decision, Transaction},
 };
 use crate::{
-    commands::{Command, Local, TransactionCommand, parse, unknown_command},
+    commands::{Command, LocalCommand, TransactionCommand, parse, unknown_command},
     kv::operation::{decode, returns_value, scans},
     resp::{self, Protocol, ProtocolError, RequestReader},
 };
@@ -43,14 +43,15 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 /// The next request of a client, or what it waits for.
 #[derive(Debug)]
 pub(super) enum NextRequest {
-    /// Submit a command to the node; its reply goes to [`Client::answer`] with this number.
+    /// Submit a command to the node; its reply goes to [`Client::complete_request`] with this
+    /// number.
     Write { number: u64, command: Bytes },
     /// The same, for a query.
     Read { number: u64, query: Bytes },
     /// The same, for a change of the cluster.
     Admin { number: u64, change: AdminRequest },
-    /// Answer it here, with [`Client::reply`].
-    Local(Local),
+    /// Answer it here, with [`Client::push_reply`].
+    Local(LocalCommand),
     /// A request waits only for room in the node: call again when there is some.
     WaitForNode,
     /// A request exceeds the budget for scans: call again in a later turn.
@@ -68,7 +69,7 @@ pub(super) struct Room {
     pub(super) in_turn: bool,
 }
 
-/// Of which kind the requests in flight are. They are never of both.
+/// The kind of the requests in flight, all of which have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum InFlightKind {
     Reads,
@@ -99,7 +100,7 @@ pub(super) struct Client {
     /// Distinguishes this connection from others that had or will have its slot.
     pub(super) id: u64,
     pub(super) watched: Watch,
-    /// Whether it is in a queue of the server, of clients that wait for the node or for a turn.
+    /// Whether the client is in one of the server's queues: for the node, or for a turn.
     pub(super) is_queued: bool,
     /// Received, not parsed yet. Empty most of the time, and then it has no memory of its own.
     input: BytesMut,
@@ -223,9 +224,9 @@ impl Client {
             }
             self.input.advance(len_bytes);
             let Some(command) = command else { continue };
-            match self.transaction.decide(command, self.request_bytes_max) {
+            match self.transaction.handle(command, self.request_bytes_max) {
                 Decision::Reply(frame) => {
-                    self.reply(|output| output.extend_from_slice(frame.as_bytes()));
+                    self.push_reply(|output| output.extend_from_slice(frame.as_bytes()));
                 }
                 Decision::Run(Command::Write(command)) => {
                     return NextRequest::Write {
@@ -239,18 +240,18 @@ impl Client {
                 Decision::Run(Command::Admin(change)) => {
                     return NextRequest::Admin { number: self.start(InFlightKind::Writes), change };
                 }
-                Decision::Run(Command::Local(Local::Quit)) => {
-                    self.reply(|output| output.extend_from_slice(b"+OK\r\n"));
+                Decision::Run(Command::Local(LocalCommand::Quit)) => {
+                    self.push_reply(|output| output.extend_from_slice(b"+OK\r\n"));
                     self.stop_reading();
                 }
                 Decision::Run(Command::Local(local)) => {
-                    if let Local::Hello(Some(protocol)) = local {
+                    if let LocalCommand::Hello(Some(protocol)) = local {
                         self.protocol = protocol;
                     }
                     return NextRequest::Local(local);
                 }
                 Decision::Run(Command::Refused(message)) => {
-                    self.reply(|output| resp::put_error(output, &message));
+                    self.push_reply(|output| resp::put_error(output, &message));
                 }
                 Decision::Run(Command::Transaction(_)) => {
                     unreachable!("MULTI, EXEC and DISCARD are decided by the transaction")
@@ -279,9 +280,9 @@ impl Client {
             Some(command) => Some(Received { command: Some(command), len_bytes }),
             None if request.len() == 0 => Some(Received { command: None, len_bytes }),
             // A line that is not a command comes from a program that speaks another protocol.
-            None if request.inline => {
+            None if request.is_inline => {
                 let message = format!("{}, and the line is not RESP", unknown_command(&request));
-                self.reply(|output| resp::put_error(output, &message));
+                self.push_reply(|output| resp::put_error(output, &message));
                 self.discard_input();
                 None
             }
@@ -306,7 +307,7 @@ impl Client {
             Command::Read(query) if scans(query) && self.in_flight > 0 => return true,
             Command::Read(_) => (InFlightKind::Reads, true),
             // The requests before it are answered in the protocol that was valid for them.
-            Command::Local(Local::Hello(Some(_))) => return !self.replies.is_empty(),
+            Command::Local(LocalCommand::Hello(Some(_))) => return !self.replies.is_empty(),
             Command::Local(_) | Command::Refused(_) | Command::Transaction(_) => return false,
         };
         let is_full = has_values && self.in_flight >= self.values_max;
@@ -336,21 +337,21 @@ impl Client {
     }
 
     /// Takes the node's reply to request `number`.
-    pub(super) fn answer(&mut self, number: u64, reply: Bytes) {
+    pub(super) fn complete_request(&mut self, number: u64, reply: Bytes) {
         self.in_flight -= 1;
         let fitting = (OUTPUT_BYTES_MAX / reply.len().max(1)).clamp(1, VALUES_MAX);
         self.values_max = fitting.min(self.values_max + 1);
         let at = (number - self.first_reply) as usize;
         self.replies[at] = Some(reply);
         while let Some(Some(reply)) = self.replies.front() {
-            resp::put_as(&mut self.output, self.protocol, reply);
+            resp::put_translated(&mut self.output, self.protocol, reply);
             self.replies.pop_front();
             self.first_reply += 1;
         }
     }
 
     /// Replies to the request that [`Client::next_request`] has just returned.
-    pub(super) fn reply(&mut self, put: impl FnOnce(&mut BytesMut)) {
+    pub(super) fn push_reply(&mut self, put: impl FnOnce(&mut BytesMut)) {
         if self.replies.is_empty() {
             put(&mut self.output);
         } else {
@@ -363,7 +364,7 @@ impl Client {
     fn refuse(&mut self, error: &ProtocolError) {
         let client = self.address;
         tracing::info!(%client, %error, "closing a connection that does not speak RESP");
-        self.reply(|output| resp::put_error(output, &format!("ERR {error}")));
+        self.push_reply(|output| resp::put_error(output, &format!("ERR {error}")));
         self.discard_input();
     }
 

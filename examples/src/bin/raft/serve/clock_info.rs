@@ -1,11 +1,11 @@
-//! What `INFO` says of log time and of wall clocks.
+//! Log time and wall clocks in `INFO`.
 
 use kodiak_raft::{
     core::{LogTimeStatus, Status},
     types::Stamp,
 };
 
-/// A clock that is further off is an alarm.
+/// A clock that is wrong by more than this is an alarm.
 const OFF_MAX_MS: i64 = 10_000;
 
 /// By how many milliseconds `clock` is ahead of `target`.

@@ -1,35 +1,36 @@
 //! Reads that meet a key whose deadline may have passed.
 //!
 //! Keys expire by log time, which stands still while nothing is written. A read that finds a
-//! deadline between the stamp of the last entry and this node's clock waits until a tick is in the
-//! log, which brings the leader's time, and is submitted again.
+//! deadline between the stamp of the last entry and this node's clock is undecided. The server
+//! writes a time entry, which brings the leader's time into the log, and then submits the read
+//! again.
 //!
 //! ```text
-//! read -> undecided -.                 .-> read again, answered by log time
-//! read -> undecided --+-- tick, one ---+
-//!                     |   at a time    |
-//! read -> undecided --'-- next tick ---'   came while a tick was in flight, which may bear an
-//!                                          earlier time
+//! read -> undecided -.                        .-> submitted again, answered by log time
+//! read -> undecided --+-- time entry (one) ---+
+//!                     |      at a time        |
+//! read -> undecided --'-- next time entry ----'   it came while one was in flight, which may have
+//!                                                 an earlier stamp
 //! ```
 //! Reads of the same connection behind such a read wait with it: its answer will be newer than
 //! theirs.
 //!
-//! If this node's wall clock is ahead of log time, the key may still exist after the tick. Then the
-//! read answers that it exists.
+//! If this node's wall clock is ahead of log time, the key may still exist after the time entry.
+//! Then the read answers that it exists.
 
 use std::mem;
 
 use kodiak_raft::replica::RequestId;
 
-/// The number of the tick among the node's requests; the others are numbered from 0.
-pub(super) const TICK_ID: RequestId = RequestId(u64::MAX);
+/// The number of the time entry among the node's requests; the others are numbered from 0.
+pub(super) const TIME_ENTRY_ID: RequestId = RequestId(u64::MAX);
 
-/// Reads that wait for a tick, by their indexes among the pending requests.
+/// Reads that wait for a time entry, by their indexes among the pending requests.
 #[derive(Debug, Default)]
 pub(super) struct ExpiryReads {
-    /// They wait for the next tick.
+    /// They wait for the next time entry.
     next: Vec<usize>,
-    /// They wait for the tick that is in flight.
+    /// They wait for the time entry that is in flight.
     in_flight: Vec<usize>,
 }
 
@@ -39,8 +40,8 @@ impl ExpiryReads {
         self.next.push(read);
     }
 
-    /// Starts a tick if one is wanted and none is in flight. The caller writes it then.
-    pub(super) fn start_tick(&mut self) -> bool {
+    /// Starts a time entry if one is wanted and none is in flight. The caller writes it then.
+    pub(super) fn start_time_entry(&mut self) -> bool {
         let starts = self.in_flight.is_empty() && !self.next.is_empty();
         if starts {
             self.in_flight = mem::take(&mut self.next);
@@ -48,8 +49,8 @@ impl ExpiryReads {
         starts
     }
 
-    /// Ends the tick that is in flight, and returns the reads that waited for it.
-    pub(super) fn finish_tick(&mut self) -> Vec<usize> {
+    /// Ends the time entry that is in flight, and returns the reads that waited for it.
+    pub(super) fn finish_time_entry(&mut self) -> Vec<usize> {
         mem::take(&mut self.in_flight)
     }
 }
@@ -59,17 +60,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_read_that_comes_during_a_tick_waits_for_the_next() {
+    fn a_read_during_a_time_entry_waits_for_the_next() {
         let mut reads = ExpiryReads::default();
-        assert!(!reads.start_tick());
+        assert!(!reads.start_time_entry());
         reads.add(1);
         reads.add(2);
-        assert!(reads.start_tick() && !reads.start_tick());
+        assert!(reads.start_time_entry() && !reads.start_time_entry());
         reads.add(3);
-        assert!(!reads.start_tick());
-        assert_eq!(reads.finish_tick(), [1, 2]);
-        assert!(reads.start_tick());
-        assert_eq!(reads.finish_tick(), [3]);
-        assert!(!reads.start_tick());
+        assert!(!reads.start_time_entry());
+        assert_eq!(reads.finish_time_entry(), [1, 2]);
+        assert!(reads.start_time_entry());
+        assert_eq!(reads.finish_time_entry(), [3]);
+        assert!(!reads.start_time_entry());
     }
 }

@@ -157,8 +157,9 @@ pub(super) fn folder(data: &Path, error: &io::Error) -> String {
     }
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
+            let error = error_chain(error);
             format!("{error}; the user that runs the node must be able to read and write it")
         }
-        _ => error.to_string(),
+        _ => error_chain(error),
     }
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use kodiak_raft::{
-    node::{Handle, Status},
+    node::{Handle, Status, error_chain},
     storage::inspect::Folder,
     types::{ClusterId, DiskId, FeatureLevel, MemberChange, NodeId},
 };
@@ -52,8 +52,8 @@ pub(super) fn has_node(data: &Path) -> io::Result<bool> {
     }
 }
 
-/// Refuses a data folder of another cluster than --join names. If no node can be asked, this one
-/// may have joined long ago, and starts.
+/// Refuses a data folder of another cluster than --join names. If no node answers, this one starts:
+/// it may have joined long ago.
 pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Box<dyn Error>> {
     let Ok(theirs) = members_of(addresses) else { return Ok(()) };
     let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
@@ -76,7 +76,7 @@ pub(super) fn cluster_to_join(
 ) -> Result<ClusterId, Box<dyn Error>> {
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
-    let cluster = cluster.ok_or("the node at --join does not say to which cluster it belongs")?;
+    let cluster = cluster.ok_or("the node at --join reports no cluster_id")?;
     if let Some(highest) = number(&members, "highest_id").filter(|&highest| id.0 <= highest) {
         return Err(id_taken(id, highest).into());
     }
@@ -109,7 +109,7 @@ fn ask_first<T>(
             .and_then(|mut client| ask(&mut client))
         {
             Ok(answer) => return Ok(answer),
-            Err(error) => errors.push(format!("{address}: {error}")),
+            Err(error) => errors.push(format!("{address}: {}", error_chain(&error))),
         }
     }
     Err(format!("no node of the cluster answers (--join): {}", errors.join("; ")))
@@ -127,7 +127,7 @@ pub(super) struct JoinPlan {
     pub(super) as_learner: bool,
 }
 
-/// How far the node has come.
+/// The result of an attempt to join.
 enum Progress {
     Joined,
     /// Try again later; the text says what it waits for.
@@ -242,7 +242,9 @@ impl Joiner {
         tracing::info!(node = self.plan.id.0, "joined: {what}");
         match remove(&self.marker) {
             Ok(()) => Progress::Joined,
-            Err(error) => Progress::Wait(format!("{}: {error}", self.marker.display())),
+            Err(error) => {
+                Progress::Wait(format!("{}: {}", self.marker.display(), error_chain(&error)))
+            }
         }
     }
 
@@ -250,7 +252,7 @@ impl Joiner {
     fn promote(&self) -> Progress {
         match self.node.change_membership([MemberChange::Promote(self.plan.id)]) {
             Ok(_) => Progress::Wait("promoted".to_owned()),
-            Err(error) => Progress::Wait(error.to_string()),
+            Err(error) => Progress::Wait(error_chain(&error)),
         }
     }
 

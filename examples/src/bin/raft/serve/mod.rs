@@ -2,6 +2,7 @@
 
 mod client;
 mod clock_info;
+mod exit;
 mod expiry_reads;
 mod explain;
 mod info;
@@ -10,7 +11,7 @@ mod scan_budget;
 mod server;
 mod transaction;
 
-pub(crate) use server::{CommittedConflict, StorageFailed, UnappliedLog};
+pub(crate) use exit::{CommittedConflict, StorageFailed, UnappliedLog};
 
 use std::{
     error::Error, io::IsTerminal, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
@@ -18,7 +19,7 @@ use std::{
 
 use kodiak_raft::{
     core::{ElectionTimeout, Lease},
-    node::Options,
+    node::{Options, error_chain},
     replica::Limits,
     types::NodeId,
 };
@@ -28,11 +29,11 @@ use crate::{
     flags::{milliseconds, node_id, number},
 };
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Exit codes:
   0  SIGINT or SIGTERM
   1  the node could not start; standard error says why and what to do
-  2  the flags make no sense
+  2  the flags are not valid
   3  the disk refused a write or a sync of the log while the node ran (full, read-only, broken).
      Start the node again, or let a supervisor do it: it loses nothing that it acknowledged, and
      serves again once the disk has space
@@ -55,7 +56,7 @@ Examples:
 
 /// Flags of `raft serve`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = AFTER_HELP)]
 pub(crate) struct Arguments {
     /// This node's number, from 1. It is never used again for another data folder.
     #[arg(long, value_parser = node_id, allow_negative_numbers = true)]
@@ -63,8 +64,8 @@ pub(crate) struct Arguments {
     /// The folder of the log; created if it does not exist.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Where to listen for the other nodes. They call a node that gives a name here by that name,
-    /// and resolve it at each call.
+    /// Where to listen for the other nodes. If it is a name, they connect by that name, and resolve
+    /// it at each connection.
     #[arg(long, value_name = "HOST:PORT")]
     raft: ListenAddress,
     /// Where to listen for Redis clients; port 0 lets the system choose.
@@ -121,9 +122,9 @@ pub(crate) struct Arguments {
         help_heading = "Times"
     )]
     heartbeat: u64,
-    /// Lets the leader answer reads without asking the other nodes while its lease holds. That is
-    /// right as long as every member's clock runs true to this many millionths (1000 is plenty).
-    /// Give it to every node, because any may become the leader.
+    /// Lets the leader answer reads without asking the other nodes while its lease holds. Reads
+    /// stay linearizable only while every member's clock drifts by at most this many millionths
+    /// (1000 is ample). Give it to every node, because any may become the leader.
     #[arg(
         long,
         value_name = "PPM",
@@ -234,12 +235,12 @@ impl FromStr for Peer {
     }
 }
 
-/// What the part of the server for clients needs to know.
+/// Settings of the server's part for clients.
 #[derive(Clone, Copy, Debug)]
 struct Settings {
     max_clients: usize,
     max_request_bytes: usize,
-    /// Requests of all clients that the node has at a time. Others wait in the sockets: a client
+    /// Most requests in the node at a time, of all clients. Others wait in the sockets: a client
     /// that pipelines more than the cluster can hold is slowed down instead of refused.
     pending_requests: usize,
     /// Bytes of these requests.
@@ -248,8 +249,8 @@ struct Settings {
     lease_reads: bool,
 }
 
-/// Number of nodes that share the room at the leader, as a node assumes that joins: it does not
-/// know the others when it starts.
+/// Number of members that a joining node assumes to share the leader's limits. It does not know
+/// them when it starts.
 const MEMBERS_ASSUMED: usize = 5;
 
 impl Settings {
@@ -280,8 +281,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_ansi(colours)
         .init();
     explain::check(&arguments)?;
-    let raft = arguments.raft.resolve().map_err(|error| format!("--raft: {error}"))?;
-    let client = arguments.client.resolve().map_err(|error| format!("--client: {error}"))?;
+    let raft =
+        arguments.raft.resolve().map_err(|error| format!("--raft: {}", error_chain(&error)))?;
+    let client =
+        arguments.client.resolve().map_err(|error| format!("--client: {}", error_chain(&error)))?;
     let listener = server::listen(client, &arguments.client)?;
     let client_port = listener.local_addr()?.port();
     let mut options = options(&arguments, raft);
@@ -330,8 +333,8 @@ fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
     options
 }
 
-/// Where the other nodes reach this one, if not at the address that it listens at. A name for every
-/// address of the machine is no use to others.
+/// Where the other nodes reach this one, if not at the address that it listens at. A name that
+/// stands for every address of the machine is of no use to them.
 fn raft_address(arguments: &Arguments, raft: SocketAddr) -> Option<Address> {
     let name =
         || arguments.raft.name(arguments.raft.port()).filter(|_| !raft.ip().is_unspecified());
@@ -448,12 +451,12 @@ mod tests {
             ),
         ] {
             let arguments = parse(&[&line[..], more].concat());
-            let said = explain::check(&arguments).unwrap_err();
-            assert!(words.iter().all(|&word| said.contains(word)), "{more:?}: {said}");
+            let text = explain::check(&arguments).unwrap_err();
+            assert!(words.iter().all(|&word| text.contains(word)), "{more:?}: {text}");
         }
         let same = parse(&["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:7001"]);
-        let said = explain::check(&same).unwrap_err();
-        assert!(said.contains("--raft") && said.contains("--client"), "{said}");
+        let text = explain::check(&same).unwrap_err();
+        assert!(text.contains("--raft") && text.contains("--client"), "{text}");
         assert_eq!(
             explain::check(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])),
             Ok(())

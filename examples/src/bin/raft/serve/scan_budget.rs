@@ -1,7 +1,7 @@
 //! The number of keys that `SCAN` and `KEYS` may go through in a turn of the loop.
 //!
-//! Such a command runs in one go, and no heartbeat is sent meanwhile. A single packet can hold
-//! thousands of them, so those that exceed the budget wait for later turns.
+//! Such a command runs without a pause, and no heartbeat is sent until it ends. A single packet can
+//! hold thousands of them, so those that exceed the budget wait for later turns.
 
 use std::collections::VecDeque;
 
@@ -39,7 +39,7 @@ impl ScanBudget {
         self.finished_keys += keys;
     }
 
-    /// Has a client, by its slot and id, wait for a later turn.
+    /// Queues a client, by its slot and id, for a later turn.
     pub(super) fn wait(&mut self, slot: usize, client: u64) {
         self.waiting.push_back((slot, client));
     }

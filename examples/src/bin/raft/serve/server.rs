@@ -10,34 +10,34 @@ use kodiak_channel::Sender;
 use kodiak_net::{AcceptError, Acceptor, TcpListener, TcpStream};
 use kodiak_raft::{
     node::{self, Node, NodeError, Options, error_chain},
-    replica::{Outcome, Refusal, Request, RequestId, UnappliedLogFull},
-    types::{Index, NodeId},
+    replica::{Outcome, Request, RequestId},
+    types::NodeId,
 };
 use kodiak_reactor::{EventLoop, Handler, Interest, ReadHint, SigInfo, Signal, Trigger};
-use redis_protocol::resp2::types::BorrowedFrame;
 use slab::Slab;
+
+mod reply;
 
 use super::{
     Settings,
     client::{Client, NextRequest, Room, Watch},
+    exit::{CommittedConflict, StorageFailed, UnappliedLog},
     expiry_reads::{self, ExpiryReads},
-    explain, info, join,
+    explain, join,
     scan_budget::ScanBudget,
 };
 use crate::{
     address::{Address, ListenAddress},
-    commands::{Local, manual},
     kv::{
         self, Counts, Store,
         operation::{Operation, encode},
     },
-    membership, removal,
-    resp::{self, Protocol},
+    removal, resp,
 };
 
-/// Connections taken in one turn.
+/// Most connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Bytes read from a client in one go.
+/// Most bytes read from a client at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The loop's sources.
@@ -74,7 +74,7 @@ enum RequestKind {
     Write,
     /// The query: it may have to be submitted again.
     Read(Bytes),
-    /// A query that was, or will be, submitted again after a tick.
+    /// A query that was, or will be, submitted again after a time entry.
     ReadAgain(Bytes),
     /// It is answered with `OK`: the state machine has no answer to it.
     Admin,
@@ -87,8 +87,8 @@ struct Server {
     acceptor: Acceptor<TcpListener>,
     settings: Settings,
     clients: Slab<Client>,
-    /// Clients that have ever been connected.
-    clients_ever: u64,
+    /// Connections since the start; the last one's id.
+    connections_received: u64,
     pending: Slab<PendingRequest>,
     pending_bytes: usize,
     expiry_reads: ExpiryReads,
@@ -100,8 +100,8 @@ struct Server {
     /// Clients, by slot and id, whose next request waits for room in the node; the first has waited
     /// longest.
     waiting_for_node: VecDeque<(usize, u64)>,
-    /// Slots of clients that are served when the turn ends.
-    touched: Vec<usize>,
+    /// Slots of clients to serve when the turn ends.
+    slots_to_serve: Vec<usize>,
     chunk: Box<[u8]>,
     started: Instant,
     data: PathBuf,
@@ -130,58 +130,6 @@ pub(super) struct Join {
     pub(super) addresses: Vec<Address>,
     /// Without a vote.
     pub(super) as_learner: bool,
-}
-
-/// The log has failed while the node ran. A supervisor may start the process again.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the log of node {node} has failed, and the process ends with exit code {}, so that its \
-     supervisor starts it again: {reason}",
-    StorageFailed::EXIT_CODE
-)]
-pub(crate) struct StorageFailed {
-    node: NodeId,
-    reason: String,
-}
-
-impl StorageFailed {
-    /// The exit code of `raft serve`.
-    pub(crate) const EXIT_CODE: u8 = 3;
-}
-
-/// A leader contradicts what is committed on this node. Inspect it before you start it again.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a leader contradicts what is committed on node {node} from entry {index} on, and the process \
-     ends with exit code {}: acknowledged writes were lost elsewhere. Do not wipe this node, it \
-     may hold the only copy; see `raft inspect` and `raft recover`",
-    CommittedConflict::EXIT_CODE
-)]
-pub(crate) struct CommittedConflict {
-    node: NodeId,
-    index: Index,
-}
-
-impl CommittedConflict {
-    /// The exit code of `raft serve`.
-    pub(crate) const EXIT_CODE: u8 = 4;
-}
-
-/// The state machine has failed, and the log that it cannot apply exceeds its bound. Starting the
-/// process again does not help before something has changed.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "node {node} has stopped, with exit code {}: {full} (--max-unapplied-log)",
-    UnappliedLog::EXIT_CODE
-)]
-pub(crate) struct UnappliedLog {
-    node: NodeId,
-    full: UnappliedLogFull,
-}
-
-impl UnappliedLog {
-    /// The exit code of `raft serve`.
-    pub(crate) const EXIT_CODE: u8 = 5;
 }
 
 /// Serves until SIGINT or SIGTERM. `explain` says why a node cannot start, by its flags.
@@ -222,7 +170,7 @@ pub(super) fn serve(
         acceptor,
         settings,
         clients: Slab::new(),
-        clients_ever: 0,
+        connections_received: 0,
         pending: Slab::new(),
         pending_bytes: 0,
         expiry_reads: ExpiryReads::default(),
@@ -230,7 +178,7 @@ pub(super) fn serve(
         next_turn: event_loop.channel(),
         has_resubmitted: false,
         waiting_for_node: VecDeque::new(),
-        touched: Vec::new(),
+        slots_to_serve: Vec::new(),
         chunk: vec![0; CHUNK_BYTES].into_boxed_slice(),
         started: Instant::now(),
         data: options.data.clone(),
@@ -281,7 +229,7 @@ impl Handler<Token, ()> for Server {
                 let Some(client) = self.clients.get_mut(slot as usize) else { return };
                 match client.read(&mut self.chunk) {
                     Ok(()) => {
-                        self.touched.push(slot as usize);
+                        self.slots_to_serve.push(slot as usize);
                         self.run_requests(slot as usize);
                     }
                     Err(error) => self.close(slot as usize, &error),
@@ -293,7 +241,7 @@ impl Handler<Token, ()> for Server {
     fn writable(&mut self, event_loop: &mut Loop, token: Token) {
         match token {
             Token::Raft(token) => self.node.writable(event_loop, token),
-            Token::Client(slot) => self.touched.push(slot as usize),
+            Token::Client(slot) => self.slots_to_serve.push(slot as usize),
             Token::Listener => {}
         }
     }
@@ -315,7 +263,7 @@ impl Handler<Token, ()> for Server {
                 continue;
             };
             client.is_queued = false;
-            self.touched.push(slot);
+            self.slots_to_serve.push(slot);
             self.run_requests(slot);
         }
     }
@@ -333,11 +281,11 @@ impl Handler<Token, ()> for Server {
                 removal::mark(&self.data);
             }
             while let Some((id, outcome)) = self.node.poll_reply() {
-                self.answer(id, outcome);
+                self.handle_outcome(id, outcome);
             }
-            let has_submitted = self.start_tick() | std::mem::take(&mut self.has_resubmitted);
+            let has_submitted = self.start_time_entry() | std::mem::take(&mut self.has_resubmitted);
             self.resume_waiting();
-            if self.touched.is_empty() && !has_submitted {
+            if self.slots_to_serve.is_empty() && !has_submitted {
                 if self.node.failure().is_some() || self.node.committed_conflict().is_some() {
                     // All requests have been answered.
                     event_loop.shutdown();
@@ -345,7 +293,7 @@ impl Handler<Token, ()> for Server {
                 return self.end_scans();
             }
             // A reply can let a client's next requests start, and the node takes them in this turn.
-            self.serve_touched(event_loop);
+            self.serve_slots(event_loop);
         }
     }
 }
@@ -354,7 +302,7 @@ impl Server {
     fn accept(&mut self, event_loop: &mut Loop) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.acceptor.accept(event_loop, Token::Listener) {
-                Ok(Some((stream, address))) => self.admit(event_loop, stream, address),
+                Ok(Some((stream, address))) => self.add_client(event_loop, stream, address),
                 Ok(None) => return,
                 Err(error @ AcceptError::Shed { .. }) => {
                     tracing::warn!(error = error_chain(&error), "refused a client")
@@ -366,7 +314,7 @@ impl Server {
         }
     }
 
-    fn admit(&mut self, event_loop: &mut Loop, mut stream: TcpStream, address: SocketAddr) {
+    fn add_client(&mut self, event_loop: &mut Loop, mut stream: TcpStream, address: SocketAddr) {
         if self.clients.len() >= self.settings.max_clients {
             // One small write to a new socket does not block; a client that misses it sees the
             // connection close.
@@ -376,7 +324,7 @@ impl Server {
             );
             return;
         }
-        self.clients_ever += 1;
+        self.connections_received += 1;
         let entry = self.clients.vacant_entry();
         let token = Token::Client(entry.key() as u32);
         let ready = stream
@@ -384,7 +332,12 @@ impl Server {
             .and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
         match ready {
             Ok(()) => {
-                entry.insert(Client::new(stream, address, self.clients_ever, self.settings));
+                entry.insert(Client::new(
+                    stream,
+                    address,
+                    self.connections_received,
+                    self.settings,
+                ));
             }
             Err(error) => {
                 tracing::warn!(client = %address, error = error_chain(&error), "refused a client");
@@ -448,8 +401,8 @@ impl Server {
                 }
                 NextRequest::Local(local) => {
                     let protocol = client.protocol;
-                    let reply = self.answer_locally(&local, id, protocol);
-                    self.clients[slot].reply(|output| output.extend_from_slice(&reply));
+                    let reply = self.local_reply(&local, id, protocol);
+                    self.clients[slot].push_reply(|output| output.extend_from_slice(&reply));
                 }
                 NextRequest::None => return,
             }
@@ -466,73 +419,73 @@ impl Server {
         if self.settings.lease_reads { Request::LeaseRead(query) } else { Request::Read(query) }
     }
 
-    fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        if id == expiry_reads::TICK_ID {
-            return self.finish_tick(&outcome);
+    fn handle_outcome(&mut self, id: RequestId, outcome: Outcome) {
+        if id == expiry_reads::TIME_ENTRY_ID {
+            return self.finish_time_entry(&outcome);
         }
         let index = id.0 as usize;
         match (&self.pending[index].kind, &outcome) {
             (RequestKind::Read(_), Outcome::Answer(reply))
                 if kv::is_undecided(&reply.bytes) || self.is_overtaking(index) =>
             {
-                self.wait_for_tick(index);
+                self.wait_for_time_entry(index);
             }
             (RequestKind::Admin, Outcome::Answer(_)) => {
-                self.answer_client(index, Bytes::from_static(b"+OK\r\n"));
+                self.complete_request(index, Bytes::from_static(b"+OK\r\n"));
             }
-            _ => self.answer_client(index, reply_of(outcome)),
+            _ => self.complete_request(index, reply::reply_of(outcome)),
         }
     }
 
     /// Whether a read of the same client before this one has no reply yet, because it waits for a
-    /// tick. That read may see what is written meanwhile, so this one must see it too.
+    /// time entry. That read may see what is written meanwhile, so this one must see it too.
     fn is_overtaking(&self, index: usize) -> bool {
         let PendingRequest { slot, client: id, number, .. } = self.pending[index];
         let client = self.clients.get(slot).filter(|client| client.id == id);
         client.is_some_and(|client| client.has_unanswered_before(number))
     }
 
-    /// Has the read submitted again after a tick.
-    fn wait_for_tick(&mut self, index: usize) {
+    /// Arranges that the read is submitted again after a time entry.
+    fn wait_for_time_entry(&mut self, index: usize) {
         if let RequestKind::Read(query) = &mut self.pending[index].kind {
             self.pending[index].kind = RequestKind::ReadAgain(std::mem::take(query));
         }
         self.expiry_reads.add(index);
     }
 
-    fn answer_client(&mut self, index: usize, reply: Bytes) {
+    fn complete_request(&mut self, index: usize, reply: Bytes) {
         let pending = self.pending.remove(index);
         self.pending_bytes -= pending.size_bytes;
         self.scan_budget.finish(pending.scanned_keys);
         // The client may be gone, and another one in its slot.
         let client = self.clients.get_mut(pending.slot);
         let Some(client) = client.filter(|client| client.id == pending.client) else { return };
-        client.answer(pending.number, reply);
-        self.touched.push(pending.slot);
+        client.complete_request(pending.number, reply);
+        self.slots_to_serve.push(pending.slot);
     }
 
-    /// Writes a tick if reads wait for one: it brings the leader's time into the log. Returns
+    /// Writes a time entry if reads wait for one: it brings the leader's time into the log. Returns
     /// whether it did.
-    fn start_tick(&mut self) -> bool {
-        let starts = self.expiry_reads.start_tick();
+    fn start_time_entry(&mut self) -> bool {
+        let starts = self.expiry_reads.start_time_entry();
         if starts {
             self.node.submit(
-                expiry_reads::TICK_ID,
-                Request::Write(encode(Operation::Tick, [].into_iter())),
+                expiry_reads::TIME_ENTRY_ID,
+                Request::Write(encode(Operation::AdvanceTime, [].into_iter())),
             );
         }
         starts
     }
 
-    /// Submits the reads again that waited for a tick.
-    fn finish_tick(&mut self, outcome: &Outcome) {
-        for index in self.expiry_reads.finish_tick() {
+    /// Submits the reads again that waited for a time entry.
+    fn finish_time_entry(&mut self, outcome: &Outcome) {
+        for index in self.expiry_reads.finish_time_entry() {
             match (outcome, &self.pending[index].kind) {
                 (Outcome::Answer(_), RequestKind::ReadAgain(query)) => {
                     let query = encode(Operation::AtLogTime, [&query[..]].into_iter());
                     self.node.submit(RequestId(index as u64), self.read(query));
                 }
-                // Whether the tick is in the log or not, the read has had no effect.
+                // Whether the time entry is in the log or not, the read has had no effect.
                 _ => {
                     let mut reply = BytesMut::new();
                     resp::put_error(
@@ -540,7 +493,7 @@ impl Server {
                         "TRYAGAIN whether the key has expired is not known yet: log time has not \
                          advanced",
                     );
-                    self.answer_client(index, reply.freeze());
+                    self.complete_request(index, reply.freeze());
                 }
             }
             self.has_resubmitted = true;
@@ -567,16 +520,16 @@ impl Server {
             client.is_queued = false;
             bytes = bytes.saturating_sub(client.input_len());
             requests -= 1;
-            self.touched.push(slot);
+            self.slots_to_serve.push(slot);
         }
     }
 
-    /// Serves the clients whose replies have come or whose sockets have room.
-    fn serve_touched(&mut self, event_loop: &mut Loop) {
-        let mut touched = std::mem::take(&mut self.touched);
-        touched.sort_unstable();
-        touched.dedup();
-        for &slot in &touched {
+    /// Serves the clients that have new replies, or sockets with room for them.
+    fn serve_slots(&mut self, event_loop: &mut Loop) {
+        let mut slots_to_serve = std::mem::take(&mut self.slots_to_serve);
+        slots_to_serve.sort_unstable();
+        slots_to_serve.dedup();
+        for &slot in &slots_to_serve {
             let Some(client) = self.clients.get_mut(slot) else { continue };
             if let Err(error) = client.flush() {
                 self.close(slot, &error);
@@ -585,8 +538,8 @@ impl Server {
             self.run_requests(slot);
             self.watch_or_end(event_loop, slot);
         }
-        touched.clear();
-        self.touched = touched;
+        slots_to_serve.clear();
+        self.slots_to_serve = slots_to_serve;
     }
 
     /// Ends a client that is done, or has the loop watch for what the client needs next.
@@ -625,53 +578,6 @@ impl Server {
             tracing::debug!(client = %client.address, %error, "a client's connection failed");
         }
     }
-
-    fn answer_locally(&self, local: &Local, client: u64, protocol: Protocol) -> Bytes {
-        let mut output = BytesMut::new();
-        match local {
-            Local::Ping(None) => resp::put(&mut output, &BorrowedFrame::SimpleString(b"PONG")),
-            Local::Ping(Some(text)) | Local::Echo(text) => {
-                resp::put(&mut output, &BorrowedFrame::BulkString(text))
-            }
-            Local::Info(sections) => {
-                let text = info::text(
-                    sections,
-                    &self.node.status(),
-                    &self.counts,
-                    self.clients.len(),
-                    self.started.elapsed(),
-                );
-                resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes()));
-            }
-            Local::Members => match membership::listing::text(&self.node.status()) {
-                Ok(text) => resp::put(&mut output, &BorrowedFrame::BulkString(text.as_bytes())),
-                Err(removed) => resp::put_error(&mut output, &removed),
-            },
-            Local::Ok | Local::Quit => return Bytes::from_static(b"+OK\r\n"),
-            Local::EmptyMap => resp::put_map(&mut output, 0, protocol),
-            Local::Manual(question) => manual::put_answer(&mut output, question, protocol),
-            Local::EmptyScan => return Bytes::from_static(b"*2\r\n$1\r\n0\r\n*0\r\n"),
-            Local::ClientId => resp::put(&mut output, &BorrowedFrame::Integer(client as i64)),
-            Local::Hello(_) => {
-                let version = if protocol == Protocol::Resp3 { 3 } else { 2 };
-                let text = |text: &'static str| BorrowedFrame::BulkString(text.as_bytes());
-                let fields = [
-                    (text("server"), text("kodiak")),
-                    (text("version"), text(env!("CARGO_PKG_VERSION"))),
-                    (text("proto"), BorrowedFrame::Integer(version)),
-                    (text("id"), BorrowedFrame::Integer(client as i64)),
-                    (text("mode"), text("standalone")),
-                    (text("role"), text("master")),
-                ];
-                resp::put_map(&mut output, fields.len(), protocol);
-                for (name, value) in &fields {
-                    resp::put(&mut output, name);
-                    resp::put(&mut output, value);
-                }
-            }
-        }
-        output.freeze()
-    }
 }
 
 fn interest_of(watch: Watch) -> Option<Interest> {
@@ -681,27 +587,4 @@ fn interest_of(watch: Watch) -> Option<Interest> {
         (false, true) => Some(Interest::WRITABLE),
         (false, false) => None,
     }
-}
-
-/// The reply to a client. After `TRYAGAIN` there was no effect, and the request may be repeated;
-/// after `UNKNOWN` there may have been one; after `ERR` there was none, and repeating fails again.
-fn reply_of(outcome: Outcome) -> Bytes {
-    let error = match outcome {
-        Outcome::Answer(reply) => return reply.bytes,
-        Outcome::Opened(session) => {
-            format!("UNKNOWN opened session {session}, which was not requested")
-        }
-        // It would be refused again.
-        Outcome::Refused(Refusal::Removed) => format!("ERR removed: {}", Refusal::Removed),
-        Outcome::Refused(Refusal::Declined { reason, is_final: true }) => format!("ERR {reason}"),
-        // Redis' code for it.
-        Outcome::Refused(refusal @ Refusal::Loading { .. }) => format!("LOADING {refusal}"),
-        // It fails until another version of the program is started here.
-        Outcome::Refused(refusal @ Refusal::MachineFailed { .. }) => format!("ERR {refusal}"),
-        Outcome::Refused(refusal) => format!("TRYAGAIN {refusal}"),
-        Outcome::Unknown(doubt) => format!("UNKNOWN {doubt}"),
-    };
-    let mut reply = BytesMut::new();
-    resp::put_error(&mut reply, &error);
-    reply.freeze()
 }

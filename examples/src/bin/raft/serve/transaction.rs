@@ -40,7 +40,7 @@ impl Transaction {
 
     /// Decides about the next command, and may queue it. The operations of a transaction have at
     /// most `limit_bytes` together.
-    pub(super) fn decide(&mut self, command: Command, limit_bytes: usize) -> Decision {
+    pub(super) fn handle(&mut self, command: Command, limit_bytes: usize) -> Decision {
         match (command, &mut self.queue) {
             (Command::Transaction(TransactionCommand::Multi), None) => {
                 self.queue = Some(Queue::default());
@@ -134,51 +134,51 @@ mod tests {
     fn queued_commands_become_one_write() {
         let mut transaction = Transaction::default();
         assert_eq!(
-            transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT),
+            transaction.handle(Command::Transaction(TransactionCommand::Multi), LIMIT),
             Decision::Reply("+OK\r\n")
         );
         assert!(transaction.queues(&write(b"a")));
-        assert_eq!(transaction.decide(write(b"a"), LIMIT), Decision::Reply("+QUEUED\r\n"));
+        assert_eq!(transaction.handle(write(b"a"), LIMIT), Decision::Reply("+QUEUED\r\n"));
         assert_eq!(
-            transaction.decide(Command::Read(Bytes::from_static(b"b")), LIMIT),
+            transaction.handle(Command::Read(Bytes::from_static(b"b")), LIMIT),
             Decision::Reply("+QUEUED\r\n")
         );
         let expected = encode(Operation::Exec, [&b"a"[..], b"b"].into_iter());
-        let exec = transaction.decide(Command::Transaction(TransactionCommand::Exec), LIMIT);
+        let exec = transaction.handle(Command::Transaction(TransactionCommand::Exec), LIMIT);
         assert_eq!(exec, Decision::Run(Command::Write(expected)));
         assert_eq!(
-            transaction.decide(write(b"c"), LIMIT),
+            transaction.handle(write(b"c"), LIMIT),
             Decision::Run(write(b"c")),
             "the transaction has ended"
         );
     }
 
     #[test]
-    fn an_error_aborts_it_and_discard_drops_it() {
+    fn an_error_aborts_and_discard_ends_a_transaction() {
         let mut transaction = Transaction::default();
         let keys = encode(Operation::Keys, [&b"*"[..]].into_iter());
         for refused in [
             Command::Refused("ERR no".to_owned()),
             write(&[0; LIMIT]),
-            Command::Local(crate::commands::Local::Ok),
+            Command::Local(crate::commands::LocalCommand::Ok),
             Command::Read(keys),
         ] {
-            transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT);
-            assert_ne!(transaction.decide(refused, LIMIT), Decision::Reply("+QUEUED\r\n"));
-            let exec = transaction.decide(Command::Transaction(TransactionCommand::Exec), LIMIT);
+            transaction.handle(Command::Transaction(TransactionCommand::Multi), LIMIT);
+            assert_ne!(transaction.handle(refused, LIMIT), Decision::Reply("+QUEUED\r\n"));
+            let exec = transaction.handle(Command::Transaction(TransactionCommand::Exec), LIMIT);
             assert!(
                 matches!(exec, Decision::Reply(error) if error.starts_with("-EXECABORT")),
                 "{exec:?}"
             );
         }
-        transaction.decide(Command::Transaction(TransactionCommand::Multi), LIMIT);
-        transaction.decide(write(b"a"), LIMIT);
+        transaction.handle(Command::Transaction(TransactionCommand::Multi), LIMIT);
+        transaction.handle(write(b"a"), LIMIT);
         assert_eq!(
-            transaction.decide(Command::Transaction(TransactionCommand::Discard), LIMIT),
+            transaction.handle(Command::Transaction(TransactionCommand::Discard), LIMIT),
             Decision::Reply("+OK\r\n")
         );
         for command in [TransactionCommand::Exec, TransactionCommand::Discard] {
-            let decision = transaction.decide(Command::Transaction(command), LIMIT);
+            let decision = transaction.handle(Command::Transaction(command), LIMIT);
             assert!(
                 matches!(decision, Decision::Reply(error) if error.contains("without MULTI")),
                 "{decision:?}"

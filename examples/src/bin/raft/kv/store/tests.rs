@@ -24,7 +24,9 @@ fn ask(store: &Store, query: &[u8]) -> Bytes {
 
 proptest! {
     #[test]
-    fn agrees_with_a_map(steps in prop::collection::vec((0u8..5, 0u8..4, -3i64..9), 0..60)) {
+    fn the_store_agrees_with_a_map(
+        steps in prop::collection::vec((0u8..5, 0u8..4, -3i64..9), 0..60),
+    ) {
         let (mut store, mut model) = (Store::default(), BTreeMap::<u8, i64>::new());
         for (what, key, number) in steps {
             let (name, text) = ([key], number.to_string());
@@ -66,7 +68,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn no_bytes_cause_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
         let mut store = Store::default();
         let (index, term, stamp) = (Index(1), Term(1), Stamp(0));
         let applied = store.apply(&Committed { index, term, stamp, command: &bytes });
@@ -148,7 +150,7 @@ fn ask_at(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) 
     store.query_at(&encode(operation, arguments.iter().copied()), clock, clock)
 }
 
-/// The same after a tick that has not advanced log time far enough.
+/// The same after a time entry that has not advanced log time far enough.
 fn ask_at_log_time(store: &Store, clock: u64, operation: Operation, arguments: &[&[u8]]) -> Bytes {
     let query = encode(operation, arguments.iter().copied());
     store.query_at(&encode(Operation::AtLogTime, [&query[..]].into_iter()), clock, clock)
@@ -188,7 +190,7 @@ fn step(store: &mut Store, stamp: u64, &(what, key, number, _): &Step) -> Bytes 
         5 => write_at(store, stamp, Operation::IncrBy, &[&key, text.as_bytes()]),
         6 => write_at(store, stamp, Operation::Del, &[&key]),
         7 => write_at(store, stamp, Operation::Rename, &[&key, &[(number * 5) as u8 % KEYS], &[0]]),
-        8 => write_at(store, stamp, Operation::Tick, &[]),
+        8 => write_at(store, stamp, Operation::AdvanceTime, &[]),
         _ => write_at(
             store,
             stamp,
@@ -305,7 +307,7 @@ proptest! {
             check(&store, &model, now)?;
             // The same expired keys are still in the store, too.
             prop_assert_eq!(step(&mut never_restored, now, step_taken), reply);
-            prop_assert_eq!(scan::all(&store.map), scan::all(&never_restored.map));
+            prop_assert_eq!(scan::all_keys(&store.map), scan::all_keys(&never_restored.map));
             prop_assert!(store.deadlines.map() == never_restored.deadlines.map());
             prop_assert_eq!(store.digest(), never_restored.digest());
         }
@@ -363,7 +365,7 @@ fn a_key_expires_at_the_entry_that_reaches_its_deadline() {
     }
     // Log time never runs backwards.
     set_at(&mut store, 1100, b"v", Expiration::After(10));
-    write_at(&mut store, 2000, Operation::Tick, &[]);
+    write_at(&mut store, 2000, Operation::AdvanceTime, &[]);
     assert_eq!(set_at(&mut store, 500, b"w", Expiration::At(1500)), "+OK\r\n");
     assert_eq!(ask_at(&store, 500, Operation::Get, &[b"k"]), NIL);
 }
@@ -391,13 +393,13 @@ fn a_read_waits_for_the_log_where_expiration_is_undecided() {
     // If the clock is ahead of the leader's, the key exists for as long as the log says.
     assert_eq!(ask_at_log_time(&store, 1100, Operation::Get, &[b"k"]), bulk(b"v"));
     assert_eq!(ask_at_log_time(&store, 5000, Operation::Ttl, &[b"k", &[ttl_form::MS]]), ":100\r\n");
-    write_at(&mut store, 1100, Operation::Tick, &[]);
+    write_at(&mut store, 1100, Operation::AdvanceTime, &[]);
     assert_eq!(ask_at(&store, 1100, Operation::Get, &[b"k"]), NIL);
     assert_eq!(ask_at(&store, 1100, Operation::DbSize, &[]), ":0\r\n");
 }
 
 #[test]
-fn a_wall_clock_that_is_wrong_hides_nothing() {
+fn a_wrong_wall_clock_hides_no_key() {
     let mut store = Store::default();
     set_at(&mut store, 1000, b"v", Expiration::After(100));
     let get = encode(Operation::Get, [&b"k"[..]].into_iter());
@@ -440,7 +442,7 @@ fn later_writes_remove_expired_keys_a_few_at_a_time() {
         let left = 50_usize.saturating_sub(writes * REMOVALS_MAX);
         assert_eq!((store.map.len(), store.deadlines.map().len()), (left + 1, left));
     }
-    for (operation, stamp) in [(Operation::FlushAll, 3000), (Operation::Tick, 4000)] {
+    for (operation, stamp) in [(Operation::FlushAll, 3000), (Operation::AdvanceTime, 4000)] {
         set_at(&mut store, stamp, b"v", Expiration::After(1));
         write_at(&mut store, stamp + 500, operation, &[]);
         assert_eq!(store.deadlines.map().len(), 0);
