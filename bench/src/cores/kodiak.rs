@@ -27,13 +27,13 @@ pub(crate) struct Kodiak {
 
 impl Kodiak {
     pub(crate) fn new() -> Kodiak {
-        let founding =
+        let initial_configuration =
             Configuration::of_voters((1..=NODES as u64).map(|id| (NodeId(id), Member::default())));
         let nodes = [1, 2, 3].map(|id| {
             let (hard_state, terms) = (HardState::default(), TermTable::new());
             let saved = Saved {
                 hard_state,
-                founding: founding.clone(),
+                initial_configuration: initial_configuration.clone(),
                 snapshot: None,
                 configurations: vec![],
                 terms,

@@ -77,7 +77,7 @@ struct Groups {
 
 impl Groups {
     fn new() -> Groups {
-        let founding =
+        let initial_configuration =
             Configuration::of_voters((1..=NODES as u64).map(|id| (NodeId(id), Member::default())));
         let now = Now::default();
         let replicas = (0..REPLICAS).map(|index| {
@@ -85,7 +85,7 @@ impl Groups {
             config.seed = index as u64;
             let saved = Saved {
                 hard_state: HardState::default(),
-                founding: founding.clone(),
+                initial_configuration: initial_configuration.clone(),
                 snapshot: None,
                 configurations: vec![],
                 terms: TermTable::new(),

@@ -288,7 +288,7 @@ pub enum Event {
     /// because what brought the later was removed.
     Membership {
         /// The entry that brought it; what a snapshot includes if that brought it; 0 for the
-        /// founding one.
+        /// initial one.
         index: Index,
         /// Whether it is a joint one.
         is_joint: bool,

@@ -33,9 +33,9 @@ pub(super) struct Log {
     tail_limit_bytes: usize,
     /// The newest one on disk.
     snapshot: Option<SnapshotMeta>,
-    /// In force as of the snapshot; the founding one without any.
+    /// In force as of the snapshot; the initial one without any.
     first_configuration: Configuration,
-    /// The entry that brought it: 0 for the founding one, the snapshot's for one that was installed
+    /// The entry that brought it: 0 for the initial one, the snapshot's for one that was installed
     /// or found with it.
     first_configuration_index: Index,
     /// The configuration in force has changed since that was last asked.
@@ -115,7 +115,7 @@ impl Log {
             first_configuration: saved
                 .snapshot
                 .as_ref()
-                .map_or(saved.founding, |s| s.configuration.clone()),
+                .map_or(saved.initial_configuration, |s| s.configuration.clone()),
             snapshot: saved.snapshot,
             first_configuration_index: included,
             has_configuration_news: false,
@@ -577,7 +577,7 @@ mod tests {
         let hard_state = HardState { term: table.last_term(), ..HardState::default() };
         Saved {
             hard_state,
-            founding: configuration(&[1, 2, 3]),
+            initial_configuration: configuration(&[1, 2, 3]),
             snapshot: None,
             configurations: vec![],
             terms: table,

@@ -39,9 +39,9 @@
 //! use kodiak_raft::core::{Action, Config, Core, Done};
 //! use kodiak_raft::types::{Configuration, HardState, Member, NodeId, Now, Saved, TermTable};
 //!
-//! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
+//! let initial_configuration = Configuration::of_voters([(NodeId(1), Member::default())]);
 //! let (hard_state, terms) = (HardState::default(), TermTable::new());
-//! let saved = Saved { hard_state, founding, terms, ..Saved::default() };
+//! let saved = Saved { hard_state, initial_configuration, terms, ..Saved::default() };
 //! let now = Now::default();
 //! let mut core = Core::new(Config::new(NodeId(1)), saved, now)?;
 //! let mut applied = Vec::new();
@@ -698,7 +698,7 @@ impl Core {
     }
 
     /// The entry that brought the configuration in force; what a snapshot includes if that brought
-    /// it; 0 for the founding one.
+    /// it; 0 for the initial one.
     #[must_use]
     pub fn configuration_index(&self) -> Index {
         self.log.configuration_index()

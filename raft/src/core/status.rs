@@ -41,7 +41,7 @@ pub struct Status {
     pub lease_until: Option<Time>,
     /// The configuration in force.
     pub configuration: Configuration,
-    /// The entry that brought it; what a snapshot includes if that brought it; 0 for the founding
+    /// The entry that brought it; what a snapshot includes if that brought it; 0 for the initial
     /// one.
     pub configuration_index: Index,
     /// Whom this leader is handing over to.

@@ -62,9 +62,9 @@
 //!     }
 //! }
 //!
-//! let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
+//! let initial_configuration = Configuration::of_voters([(NodeId(1), Member::default())]);
 //! let (hard_state, terms) = (HardState::default(), TermTable::new());
-//! let saved = Saved { hard_state, founding, terms, ..Saved::default() };
+//! let saved = Saved { hard_state, initial_configuration, terms, ..Saved::default() };
 //! let mut now = Now::default();
 //! let mut replica = Replica::new(ReplicaConfig::new(Config::new(NodeId(1))), saved, now)?;
 //! let mut machine = MachineRunner::new(Count(0));

@@ -125,12 +125,12 @@ impl Cluster {
 
     fn with_core(size: usize, limits: Limits, tune: impl Fn(&mut Config)) -> Cluster {
         let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
-        let founding =
+        let initial_configuration =
             Configuration::of_voters((0..size).map(|place| (id(place), Member::default())));
         let nodes = (0..size).map(|place| {
             let saved = Saved {
                 hard_state: HardState::default(),
-                founding: founding.clone(),
+                initial_configuration: initial_configuration.clone(),
                 snapshot: None,
                 configurations: Vec::new(),
                 terms: TermTable::new(),

@@ -175,7 +175,7 @@ impl<D: Disk> Log<D> {
         let log = Log::create(disk, &identity, &founding, options)?;
         let saved = Saved {
             hard_state: log.contents.hard_state,
-            founding,
+            initial_configuration: founding,
             snapshot: None,
             configurations: Vec::new(),
             terms: log.contents.terms.clone(),

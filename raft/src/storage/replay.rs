@@ -234,7 +234,7 @@ impl Replay {
         let since = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
         Saved {
             hard_state: self.contents.hard_state,
-            founding: founding.clone(),
+            initial_configuration: founding.clone(),
             configurations: self.contents.configurations_after(since),
             snapshot,
             terms: self.contents.terms.clone(),

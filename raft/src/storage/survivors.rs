@@ -253,7 +253,7 @@ fn of_snapshot<D: Disk>(header: &Header, damaged: Vec<(String, String)>) -> Surv
     let Header { cluster, group, meta } = header;
     let saved = Saved {
         hard_state: HardState::default(),
-        founding: meta.configuration.clone(),
+        initial_configuration: meta.configuration.clone(),
         snapshot: Some(meta.clone()),
         configurations: Vec::new(),
         terms: TermTable::after(meta.index, meta.term),

@@ -257,10 +257,10 @@ impl Configuration {
     /// ```
     /// use kodiak_raft::types::{Configuration, DiskId, Member, MemberChange, NodeId};
     ///
-    /// let founders = [1, 2, 3].map(|id| (NodeId(id), Member::default()));
+    /// let initial_members = [1, 2, 3].map(|id| (NodeId(id), Member::default()));
     /// let member = Member { disk: DiskId(7), address: "host:4".into(), ..Member::default() };
     /// let add = MemberChange::AddLearner { node: NodeId(4), member };
-    /// let with_learner = Configuration::of_voters(founders).changed(&[add])?;
+    /// let with_learner = Configuration::of_voters(initial_members).changed(&[add])?;
     /// // Node 3 is replaced: two votes change, so both halves decide until the joint configuration
     /// // is left.
     /// let replace = [MemberChange::Promote(NodeId(4)), MemberChange::Remove(NodeId(3))];
@@ -437,7 +437,7 @@ mod tests {
         }
     }
 
-    fn founders(count: u64) -> Configuration {
+    fn initial_members(count: u64) -> Configuration {
         Configuration::of_voters((1..=count).map(|node| (NodeId(node), member(node))))
     }
 
@@ -486,7 +486,7 @@ mod tests {
             count in 1u64..=5,
             lists in prop::collection::vec(prop::collection::vec(change(), 1..5), 1..8),
         ) {
-            let mut configuration = founders(count);
+            let mut configuration = initial_members(count);
             for changes in lists {
                 let Ok(next) = configuration.changed(&changes) else { continue };
                 prop_assert!(always_overlap(&configuration, &next), "{:?} and \
@@ -509,7 +509,7 @@ mod tests {
 
     #[test]
     fn one_vote_is_one_step_and_more_are_joint() {
-        let three = founders(3);
+        let three = initial_members(3);
         let four = three.changed(&[add(4)]).unwrap();
         assert_eq!((four.is_joint(), four.learners.len(), four.highest_id), (false, 1, NodeId(4)));
         let promoted = four.changed(&[MemberChange::Promote(NodeId(4))]).unwrap();
@@ -533,7 +533,7 @@ mod tests {
     #[test]
     fn features_are_enabled_once_every_member_supports_them() {
         let level = FeatureLevel(2);
-        let three = founders(3);
+        let three = initial_members(3);
         let enable = MemberChange::EnableFeatures(level);
         let too_high = ChangeError::FeatureLevelTooHigh {
             node: NodeId(1),
@@ -556,7 +556,7 @@ mod tests {
             "not recorded at the base level"
         );
         let raised = three.changed(&[supports(1), supports(2), supports(3), enable]).unwrap();
-        assert_eq!(raised, founders(3).at_feature_level(level));
+        assert_eq!(raised, initial_members(3).at_feature_level(level));
         let lower = ChangeError::FeatureLevelLowered { active: level, level: FeatureLevel::BASE };
         assert_eq!(raised.changed(&[MemberChange::EnableFeatures(FeatureLevel::BASE)]), Err(lower));
         let joins_below = ChangeError::FeatureLevelTooHigh {
@@ -569,7 +569,7 @@ mod tests {
 
     #[test]
     fn what_is_impossible_is_refused_by_name() {
-        let three = founders(3);
+        let three = initial_members(3);
         let refused = |changes: &[MemberChange]| three.changed(changes).unwrap_err();
         let of = |node, member| MemberChange::AddLearner { node: NodeId(node), member };
         let update = |node, disk, address: Option<&str>| MemberChange::Update {
@@ -632,7 +632,7 @@ mod tests {
             gone.changed(&[add(9)]),
             Err(ChangeError::IdUsed { node: NodeId(9), highest_id: NodeId(9) })
         );
-        // The founders' disks become known once, and never change again.
+        // The initial members' disks become known once, and never change again.
         let unknown = Configuration::of_voters([(NodeId(1), Member::default())]);
         let known = unknown.changed(&[update(1, Some(DiskId(5)), None)]).unwrap();
         assert!(known.changed(&[update(1, Some(DiskId(6)), None)]).is_err());

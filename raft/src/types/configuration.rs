@@ -13,7 +13,7 @@ pub const ADDRESS_BYTES_MAX: usize = 255;
 /// What the cluster knows of a member besides its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Member {
-    /// The member's disk; 0 while it is not known (at the cluster's birth).
+    /// The member's disk; 0 while it is not known (when the cluster is bootstrapped).
     pub disk: DiskId,
     /// Where its peers reach it, `host:port`; at most [`ADDRESS_BYTES_MAX`].
     pub address: String,

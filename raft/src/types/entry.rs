@@ -206,8 +206,9 @@ pub struct Write {
 pub struct Saved {
     /// Term, vote and promise.
     pub hard_state: HardState,
-    /// The configuration with which the cluster was born, in force until the log says otherwise.
-    pub founding: Configuration,
+    /// The configuration with which the cluster was bootstrapped, in force until an entry or a
+    /// snapshot brings another.
+    pub initial_configuration: Configuration,
     /// The newest snapshot, if there is one: the state machine is restored from it before anything
     /// is applied, and its configuration is in force from its index on until the log says
     /// otherwise.
@@ -236,11 +237,13 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// The configuration in force: the last one in the log, or the snapshot's, or the founding one.
+    /// The configuration in force: the last one in the log, or the snapshot's, or the initial one.
     #[must_use]
     pub fn configuration(&self) -> &Configuration {
-        let of_snapshot =
-            self.snapshot.as_ref().map_or(&self.founding, |snapshot| &snapshot.configuration);
+        let of_snapshot = self
+            .snapshot
+            .as_ref()
+            .map_or(&self.initial_configuration, |snapshot| &snapshot.configuration);
         self.configurations.last().map_or(of_snapshot, |(_, latest)| latest)
     }
 }

@@ -84,7 +84,15 @@ impl Disk {
         };
         let configurations =
             tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
-        let founding = initial;
-        Saved { hard_state, founding, snapshot, configurations, terms, tail, ..Saved::default() }
+        let initial_configuration = initial;
+        Saved {
+            hard_state,
+            initial_configuration,
+            snapshot,
+            configurations,
+            terms,
+            tail,
+            ..Saved::default()
+        }
     }
 }

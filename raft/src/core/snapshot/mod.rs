@@ -90,7 +90,7 @@ impl Core {
     /// up to `index`, the last of it with this stamp. [`Done::SnapshotTaken`] says when it is on
     /// disk. `None` if this is no time for one: another is being written or installed, the newest
     /// includes as much, or this node joined and does not know yet who belonged to the cluster at
-    /// `index`: the founders are not in the log, and a snapshot must say it.
+    /// `index`: the initial members are not in the log, and a snapshot must name them.
     ///
     /// # Panics
     /// If `index` was never handed out to be applied.

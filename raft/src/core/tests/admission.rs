@@ -89,7 +89,7 @@ impl Receiver {
         ];
         let saved = Saved {
             hard_state: HardState { term: TERM, ..HardState::default() },
-            founding: voters(7),
+            initial_configuration: voters(7),
             configurations: vec![(LAST, joint())],
             terms,
             tail,

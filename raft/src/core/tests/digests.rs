@@ -13,13 +13,13 @@ use crate::types::{
 
 const HEARTBEATS: Duration = Duration::from_millis(120);
 
-fn founding(count: u64) -> Configuration {
+fn initial_configuration(count: u64) -> Configuration {
     voters(count).at_feature_level(FeatureLevel::CURRENT)
 }
 
 /// A cluster with a leader, and an entry that all have applied.
 fn led(count: u64) -> (Network, u64, Index) {
-    let mut network = Network::bootstrapped_with(&founding(count));
+    let mut network = Network::bootstrapped_with(&initial_configuration(count));
     let leader = network.elect();
     network.propose(leader, "x");
     network.pass(HEARTBEATS);
@@ -200,10 +200,10 @@ fn only_the_leader_of_the_term_tells_digests() {
 
 #[test]
 fn a_learner_is_judged_and_does_not_judge() {
-    let mut founding = founding(3);
-    founding.voters.remove(&NodeId(3));
-    founding.learners.insert(NodeId(3));
-    let mut network = Network::bootstrapped_with(&founding);
+    let mut initial_configuration = initial_configuration(3);
+    initial_configuration.voters.remove(&NodeId(3));
+    initial_configuration.learners.insert(NodeId(3));
+    let mut network = Network::bootstrapped_with(&initial_configuration);
     let leader = network.elect();
     network.propose(leader, "x");
     network.pass(HEARTBEATS);
@@ -301,7 +301,7 @@ fn a_state_that_is_too_old_is_not_taken() {
         index,
         term: Term(1),
         stamp: Stamp(0),
-        configuration: founding(3),
+        configuration: initial_configuration(3),
         digest: None,
     };
     let older = meta(network.core(odd).applied().previous());

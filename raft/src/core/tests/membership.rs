@@ -500,8 +500,8 @@ fn a_new_node_is_sent_a_snapshot_where_the_log_begins_later() {
     assert!(network.core(4).configuration().is_voter(NodeId(4)));
 }
 
-/// Found by the simulator: a node that joined has the log from its beginning, but not what the
-/// founders were born with.
+/// Found by the simulator: a node that joined has the log from its beginning, but not the
+/// initial configuration.
 #[test]
 fn a_joiner_takes_no_snapshot_without_a_configuration() {
     let mut network = three();

@@ -98,8 +98,8 @@ pub(super) struct Node {
     /// Which actions wait in `held` until the test has them carried out.
     pub(super) holds: fn(&Action) -> bool,
     pub(super) held: VecDeque<Action>,
-    /// What it was born with: nobody, if it waits to be added.
-    founding: Configuration,
+    /// Its initial configuration: empty, if it waits to be added.
+    initial_configuration: Configuration,
 }
 
 #[derive(Clone, Debug)]
@@ -143,10 +143,10 @@ impl Network {
     }
 
     /// A new cluster with these members, which needs no number of nodes but theirs.
-    pub(super) fn bootstrapped_with(founding: &Configuration) -> Network {
+    pub(super) fn bootstrapped_with(initial_configuration: &Configuration) -> Network {
         let mut network = Network::with_logs(&[], |_| {});
-        for &id in founding.members.keys() {
-            network.create(id, Disk::default(), founding.clone());
+        for &id in initial_configuration.members.keys() {
+            network.create(id, Disk::default(), initial_configuration.clone());
         }
         network
     }
@@ -186,8 +186,8 @@ impl Network {
         self.create(NodeId(id), Disk::default(), Configuration::default());
     }
 
-    fn create(&mut self, id: NodeId, disk: Disk, founding: Configuration) {
-        let core = self.boot(id, &disk, founding.clone());
+    fn create(&mut self, id: NodeId, disk: Disk, initial_configuration: Configuration) {
+        let core = self.boot(id, &disk, initial_configuration.clone());
         let node = Node {
             core,
             disk,
@@ -205,12 +205,12 @@ impl Network {
             events: Vec::new(),
             holds: |_| false,
             held: VecDeque::new(),
-            founding,
+            initial_configuration,
         };
         self.nodes.insert(id, node);
     }
 
-    fn boot(&mut self, id: NodeId, disk: &Disk, founding: Configuration) -> Core {
+    fn boot(&mut self, id: NodeId, disk: &Disk, initial_configuration: Configuration) -> Core {
         self.lives += 1;
         let mut config = Config::new(id);
         config.seed = self.lives;
@@ -235,7 +235,7 @@ impl Network {
             });
         let saved = Saved {
             hard_state: disk.hard_state,
-            founding,
+            initial_configuration,
             snapshot: disk.snapshot.clone(),
             configurations: configurations.collect(),
             terms: disk.terms(),
@@ -493,8 +493,9 @@ impl Network {
     }
 
     pub(super) fn restart(&mut self, id: u64) {
-        let (disk, founding) = (self.node(id).disk.clone(), self.node(id).founding.clone());
-        let core = self.boot(NodeId(id), &disk, founding);
+        let (disk, initial_configuration) =
+            (self.node(id).disk.clone(), self.node(id).initial_configuration.clone());
+        let core = self.boot(NodeId(id), &disk, initial_configuration);
         let restored = self
             .committed
             .range(..=disk.snapshot_index())
@@ -577,8 +578,10 @@ impl Network {
             .as_ref()
             .filter(|meta| meta.index <= index)
             .map(|meta| &meta.configuration);
-        let first =
-            earlier.and_then(of_entry).or(of_snapshot).unwrap_or(&self.nodes[&NodeId(1)].founding);
+        let first = earlier
+            .and_then(of_entry)
+            .or(of_snapshot)
+            .unwrap_or(&self.nodes[&NodeId(1)].initial_configuration);
         let entries = self.nodes.values().flat_map(|node| &node.disk.entries);
         std::iter::once(first)
             .chain(entries.filter(move |entry| at(entry) > index).filter_map(of_entry))

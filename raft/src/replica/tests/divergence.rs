@@ -63,8 +63,8 @@ fn digest_after(machine: &mut MachineRunner<Counter>, entries: Entries) -> Optio
 }
 
 fn snapshot_meta(index: u64) -> SnapshotMeta {
-    let founding = Configuration::of_voters([(id(0), Member::default())]);
-    let configuration = founding.at_feature_level(FeatureLevel::CURRENT);
+    let initial_configuration = Configuration::of_voters([(id(0), Member::default())]);
+    let configuration = initial_configuration.at_feature_level(FeatureLevel::CURRENT);
     let (index, term, stamp) = (Index(index), Term(1), Stamp(0));
     SnapshotMeta { index, term, stamp, configuration, digest: None }
 }
@@ -150,8 +150,9 @@ fn a_snapshot_of_the_base_level_says_no_digest() {
 /// The jobs that a cluster of one at this level gives to its state machine.
 fn jobs_of(level: FeatureLevel, digest_interval: u64, commands: usize) -> Vec<MachineJob> {
     let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
-    let founding = Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
-    let saved = Saved { founding, ..Saved::default() };
+    let initial_configuration =
+        Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
+    let saved = Saved { initial_configuration, ..Saved::default() };
     let mut config = ReplicaConfig::new(Config::new(id(0)));
     config.limits.digest_interval = digest_interval;
     let mut replica = Replica::new(config, saved, now).unwrap();
@@ -202,8 +203,9 @@ fn digests_are_taken_exactly_at_multiples() {
 fn alone(digest_interval: u64) -> (Replica, Now) {
     let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
     let level = FeatureLevel::CURRENT;
-    let founding = Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
-    let saved = Saved { founding, ..Saved::default() };
+    let initial_configuration =
+        Configuration::of_voters([(id(0), Member::default())]).at_feature_level(level);
+    let saved = Saved { initial_configuration, ..Saved::default() };
     let mut config = ReplicaConfig::new(Config::new(id(0)));
     config.limits.digest_interval = digest_interval;
     let mut replica = Replica::new(config, saved, now).unwrap();

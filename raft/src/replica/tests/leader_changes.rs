@@ -20,14 +20,20 @@ fn a_read_outlives_the_leader_that_was_asked() {
 #[test]
 fn a_start_with_a_snapshot_restores_it_before_anything_else() {
     let now = Now { monotonic: Time(1_000_000_000), wall: Stamp(1) };
-    let founding = Configuration::of_voters([(id(0), Member::default())]);
+    let initial_configuration = Configuration::of_voters([(id(0), Member::default())]);
     let mut terms = TermTable::new();
     (1..=3).for_each(|index| terms.append(Index(index), crate::types::Term(1)));
     let (index, term) = (Index(2), crate::types::Term(1));
-    let configuration = founding.clone();
+    let configuration = initial_configuration.clone();
     let snapshot = SnapshotMeta { index, term, stamp: Stamp(1), configuration, digest: None };
     let hard_state = HardState { term, ..HardState::default() };
-    let saved = Saved { hard_state, founding, snapshot: Some(snapshot), terms, ..Saved::default() };
+    let saved = Saved {
+        hard_state,
+        initial_configuration,
+        snapshot: Some(snapshot),
+        terms,
+        ..Saved::default()
+    };
     let mut replica = Replica::new(ReplicaConfig::new(Config::new(id(0))), saved, now).unwrap();
     let effects = std::iter::from_fn(|| replica.poll());
     let mut jobs = effects.filter_map(|effect| match effect {

@@ -102,11 +102,14 @@ fn everything_comes_over_but_the_members() {
         let member = &saved.configuration().members[&NodeId(7)];
         assert_eq!((member.disk, &*member.address), (DiskId(0xABC), "seven:7"));
         assert_eq!(saved.configurations, [], "what was in force in the old cluster is forgotten");
-        assert_eq!(saved.founding, *saved.configuration());
+        assert_eq!(saved.initial_configuration, *saved.configuration());
         assert_eq!((saved.terms.base(), saved.terms.last_index()), (Index(snapshot), Index(60)));
         assert_eq!(saved.snapshot.as_ref().map_or(0, |meta| meta.index.0), snapshot);
         if let Some(meta) = &saved.snapshot {
-            assert_eq!((meta.stamp, &meta.configuration), (Stamp(snapshot * 10), &saved.founding));
+            assert_eq!(
+                (meta.stamp, &meta.configuration),
+                (Stamp(snapshot * 10), &saved.initial_configuration)
+            );
             let mut state = Vec::new();
             log.snapshot_reader().unwrap().unwrap().read_to_end(&mut state).unwrap();
             assert_eq!(state, b"the state");

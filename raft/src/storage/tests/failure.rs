@@ -181,7 +181,7 @@ fn a_log_is_made_once() {
     let (log, recovered) =
         Log::open_or_create(disk, OPTIONS, || unreachable!("it exists")).unwrap();
     assert_eq!((log.identity(), recovered.identity), (&identity(), identity()));
-    assert_eq!(recovered.saved.founding, founding());
+    assert_eq!(recovered.saved.initial_configuration, founding());
 }
 
 fn job(sequence: u64, index: u64) -> Job {

@@ -54,7 +54,7 @@ fn a_log_is_written_in_format_2_until_features_are_enabled() {
     assert_eq!(formats(&disk)[0], Format::V3, "and so is every opening from now on");
     let saved = recovered.saved;
     assert_eq!((saved.commit, saved.life, saved.peer_records.len()), (Index(3), 1, 1));
-    assert_eq!(saved.founding.feature_level, FeatureLevel::BASE);
+    assert_eq!(saved.initial_configuration.feature_level, FeatureLevel::BASE);
     assert_eq!(saved.configuration(), &founding());
     assert_eq!(reopen(&disk).1.saved.life, 2);
 }

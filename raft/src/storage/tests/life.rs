@@ -212,7 +212,8 @@ impl Life {
                 return false;
             }
         };
-        let Saved { hard_state, founding: found, snapshot, terms, tail, .. } = recovered.saved;
+        let Saved { hard_state, initial_configuration: found, snapshot, terms, tail, .. } =
+            recovered.saved;
         assert_eq!(found, founding());
         assert_eq!(snapshot.as_ref(), log.snapshot());
         let index = snapshot.as_ref().map_or(Index(0), |meta| meta.index);

@@ -114,7 +114,7 @@ impl Model {
     /// Whether what opening handed over tells of this.
     pub(super) fn agrees_with(&self, saved: &Saved) {
         assert_eq!(saved.hard_state, self.hard_state);
-        assert_eq!(saved.founding, founding());
+        assert_eq!(saved.initial_configuration, founding());
         assert_eq!(saved.terms.last_index(), Index(self.entries.len() as u64));
         for entry in &self.entries {
             assert_eq!(saved.terms.term_at(entry.index), Some(entry.term));
