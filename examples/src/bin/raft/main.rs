@@ -45,7 +45,7 @@ enum Command {
     Status(status::Arguments),
     /// Lists and changes the members of the cluster.
     Member(membership::cli::MemberArguments),
-    /// Hands leadership to another node.
+    /// Transfers leadership to another voter.
     Transfer(membership::cli::TransferArguments),
     /// Lists the commands that Redis clients may send.
     Commands(commands::cli::Arguments),

@@ -130,15 +130,13 @@ fn example(row: &CommandRow) -> String {
         "key" | "newkey" | "value" | "message" | "name" | "attribute" | "password" | "argument" => {
             "word"
         }
-        "increment" | "decrement" | "seconds" | "milliseconds" => "1",
-        "unix-time-seconds" | "unix-time-milliseconds" => "1",
-        "id" | "old" | "new" | "priority" | "level" => "2",
         "index" | "cursor" => "0",
         "pattern" => "*",
         "command" => "get",
         "host:port" => "localhost:1",
         "disk" => "0000000000000000000000000000000a",
-        other => panic!("{}: the test has no example of {other:?}", row.name),
+        // Most others are numbers. If one is not, the row's test names it.
+        _ => "1",
     });
     let words: Vec<&str> = std::iter::once(row.name).chain(arguments).collect();
     words.join(" ")
