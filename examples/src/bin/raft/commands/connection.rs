@@ -2,7 +2,10 @@
 
 use crate::resp::{Protocol, Request};
 
-use super::{Command, LocalCommand, argument, manual::Question};
+use super::{
+    Command, LocalCommand, argument,
+    manual::{ListFilter, Question},
+};
 
 /// `PING [message]`.
 pub(super) fn ping(request: &Request<'_>) -> Result<Command, String> {
@@ -82,9 +85,18 @@ pub(super) fn command_count(_: &Request<'_>) -> Result<Command, String> {
     Ok(Command::Local(LocalCommand::Manual(Question::Count)))
 }
 
-/// `COMMAND LIST`.
-pub(super) fn command_list(_: &Request<'_>) -> Result<Command, String> {
-    Ok(Command::Local(LocalCommand::Manual(Question::List)))
+/// `COMMAND LIST [FILTERBY MODULE name | ACLCAT category | PATTERN pattern]`.
+pub(super) fn command_list(request: &Request<'_>) -> Result<Command, String> {
+    let [filter_by, kind] = [2, 3].map(|at| argument(request, at).to_ascii_uppercase());
+    let filter = match (request.len(), filter_by.as_slice(), kind.as_slice()) {
+        (2, ..) => ListFilter::All,
+        (5, b"FILTERBY", b"PATTERN") => {
+            ListFilter::Pattern(argument(request, 4).to_ascii_lowercase())
+        }
+        (5, b"FILTERBY", b"MODULE" | b"ACLCAT") => ListFilter::Nothing,
+        _ => return Err("ERR syntax error".to_owned()),
+    };
+    Ok(Command::Local(LocalCommand::Manual(Question::List(filter))))
 }
 
 /// `COMMAND INFO [name ...]`.

@@ -5,7 +5,10 @@ use std::fmt::Write;
 use bytes::BytesMut;
 use redis_protocol::resp2::types::BorrowedFrame;
 
-use crate::resp::{self, Protocol};
+use crate::{
+    kv::Pattern,
+    resp::{self, Protocol},
+};
 
 use super::{
     row::{CommandRow, Dispatch, KeyPositions},
@@ -20,7 +23,7 @@ pub(crate) enum Question {
     /// `COMMAND COUNT`.
     Count,
     /// `COMMAND LIST`.
-    List,
+    List(ListFilter),
     /// `COMMAND INFO`, with names.
     Info(Vec<Vec<u8>>),
     /// `COMMAND DOCS`, with names; all if none.
@@ -31,14 +34,38 @@ pub(crate) enum Question {
     Help(Vec<u8>),
 }
 
+/// Which names `COMMAND LIST` returns.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ListFilter {
+    All,
+    /// Those that match a pattern in lower case.
+    Pattern(Vec<u8>),
+    /// None: there are neither modules nor categories of users' commands.
+    Nothing,
+}
+
+impl ListFilter {
+    fn includes(&self, name: &str) -> bool {
+        match self {
+            ListFilter::All => true,
+            ListFilter::Pattern(pattern) => {
+                Pattern::new(pattern, 1, name.len()).matches(name.as_bytes())
+            }
+            ListFilter::Nothing => false,
+        }
+    }
+}
+
 /// Appends the answer.
 pub(crate) fn put_answer(output: &mut BytesMut, question: &Question, protocol: Protocol) {
     match question {
         Question::All => put_list(output, listed(), put_info),
         Question::Count => put_integer(output, listed().count() as i64),
-        Question::List => put_list(output, listed(), |output, row| {
-            put_text(output, &row.redis_name());
-        }),
+        Question::List(filter) => {
+            let names = listed().map(CommandRow::redis_name);
+            let names = names.filter(|name| filter.includes(name));
+            put_list(output, names, |output, name| put_text(output, &name));
+        }
         Question::Info(names) => {
             resp::put_array(output, names.len());
             for name in names {

@@ -198,8 +198,13 @@ const SERVER: &[CommandRow] = &[
         .with(&[
             row("COMMAND COUNT", "", Exactly(2), "Returns the number of commands.")
                 .local(connection::command_count),
-            row("COMMAND LIST", "", Exactly(2), "Returns the names of the commands.")
-                .local(connection::command_list),
+            row(
+                "COMMAND LIST",
+                "[FILTERBY MODULE name | ACLCAT category | PATTERN pattern]",
+                AtLeast(2),
+                "Returns the names of the commands.",
+            )
+            .local(connection::command_list),
             row("COMMAND INFO", "[name ...]", AtLeast(2), "Returns properties of commands.")
                 .local(connection::command_info),
             row("COMMAND DOCS", "[name ...]", AtLeast(2), "Returns the manual of commands.")

@@ -270,6 +270,10 @@ fn command_answers_as_in_redis() {
     let count: usize = resp2("COMMAND COUNT").trim()[1..].parse().unwrap();
     assert!(resp2("COMMAND LIST").starts_with(&format!("*{count}\r\n")));
     assert!(!resp2("COMMAND LIST").contains("auth"), "it is only refused");
+    let getters = resp2("COMMAND LIST FILTERBY pattern GET[DE]*");
+    assert_eq!(getters, "*2\r\n$5\r\ngetex\r\n$6\r\ngetdel\r\n");
+    assert_eq!(resp2("COMMAND LIST FILTERBY MODULE json"), "*0\r\n");
+    assert_eq!(refused("COMMAND LIST x"), "ERR syntax error");
     let docs = answer("COMMAND DOCS get", Protocol::Resp3);
     assert!(docs.starts_with("%1\r\n$3\r\nget\r\n%4\r\n$7\r\nsummary\r\n"), "{docs}");
     assert!(resp2("COMMAND DOCS").starts_with(&format!("*{}\r\n", 2 * count)));

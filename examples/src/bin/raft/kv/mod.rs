@@ -16,4 +16,5 @@ mod snapshot;
 mod store;
 
 pub(crate) use counts::Counts;
+pub(crate) use scan::Pattern;
 pub(crate) use store::{Store, is_undecided};

@@ -60,14 +60,14 @@ pub(super) const KEYS_AT_LEAST: usize = 200;
 
 /// A pattern of Redis with a bound on the steps of matching. It counts steps and reads no clock, so
 /// that all nodes agree.
-pub(super) struct Pattern<'a> {
+pub(crate) struct Pattern<'a> {
     pattern: &'a [u8],
     steps_left: Option<usize>,
 }
 
 impl<'a> Pattern<'a> {
     /// A pattern for this number of names, which have `bytes` bytes together.
-    pub(super) fn new(pattern: &'a [u8], names: usize, bytes: usize) -> Pattern<'a> {
+    pub(crate) fn new(pattern: &'a [u8], names: usize, bytes: usize) -> Pattern<'a> {
         let by_names = names.saturating_add(KEYS_AT_LEAST).saturating_mul(STEPS_PER_KEY);
         Pattern { pattern, steps_left: Some(by_names.saturating_add(bytes.saturating_mul(4))) }
     }
@@ -80,7 +80,7 @@ impl<'a> Pattern<'a> {
     /// Matches a name: `*` stands for any bytes, `?` for one, `[a-z]` and `[^a-z]` for one of a
     /// class, and `\` quotes the next byte. The steps are at most the product of both lengths: of
     /// several stars only the last one is ever extended.
-    pub(super) fn matches(&mut self, name: &[u8]) -> bool {
+    pub(crate) fn matches(&mut self, name: &[u8]) -> bool {
         let pattern = self.pattern;
         let (mut at, mut done) = (0, 0);
         // Where to continue if the part after the last star does not match.
