@@ -49,14 +49,14 @@ impl Client {
         let mut last = None;
         for found in address.resolve()? {
             match Client::connect(found, timeout) {
-                Ok(mut client) => return client.greet().map(|()| client),
+                Ok(mut client) => return client.check_protocol().map(|()| client),
                 Err(error) => last = Some(error),
             }
         }
         Err(last.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
     }
 
-    fn greet(&mut self) -> io::Result<()> {
+    fn check_protocol(&mut self) -> io::Result<()> {
         match self.ask(&["PING"]) {
             Ok(BytesFrame::SimpleString(_)) => Ok(()),
             Ok(BytesFrame::Error(error)) => Err(io::Error::other(error.to_string())),
@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// Adds a request to the pipeline.
-    pub(crate) fn push(&mut self, request: &[&str]) {
+    pub(crate) fn push_request(&mut self, request: &[&str]) {
         let arguments: Vec<_> =
             request.iter().map(|argument| BorrowedFrame::BulkString(argument.as_bytes())).collect();
         resp::put(&mut self.output, &BorrowedFrame::Array(&arguments));
@@ -98,7 +98,7 @@ impl Client {
     }
 
     /// Waits for the next reply.
-    pub(crate) fn reply(&mut self) -> io::Result<BytesFrame> {
+    pub(crate) fn read_reply(&mut self) -> io::Result<BytesFrame> {
         loop {
             let decoded = decode_bytes_mut(&mut self.input);
             let decoded = decoded
@@ -115,9 +115,9 @@ impl Client {
 
     /// Sends one request and waits for its reply.
     pub(crate) fn ask(&mut self, request: &[&str]) -> io::Result<BytesFrame> {
-        self.push(request);
+        self.push_request(request);
         self.flush()?;
-        self.reply()
+        self.read_reply()
     }
 
     /// The fields of a section of `INFO`.

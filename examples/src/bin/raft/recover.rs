@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         arguments.into.display()
     );
     print_loss(new.loss.as_ref());
-    if let Some(index) = old.wrong_snapshot() {
+    if let Some(index) = old.suspect_snapshot() {
         println!(
             "DIVERGED: the state comes from the snapshot of entry {index}; the old cluster's may \
              have been another one"
@@ -108,16 +108,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// The content of the old folder.
-struct Old {
+struct OldFolder {
     identity: Identity,
     saved: Saved,
     loss: Option<DataLoss>,
     diverged: Option<DivergedMark>,
 }
 
-impl Old {
+impl OldFolder {
     /// The snapshot whose state may differ from that of a majority of the old cluster.
-    fn wrong_snapshot(&self) -> Option<Index> {
+    fn suspect_snapshot(&self) -> Option<Index> {
         let (mark, meta) = (self.diverged.as_ref()?, self.saved.snapshot.as_ref()?);
         (meta.index > mark.agreed()).then_some(meta.index)
     }
@@ -141,11 +141,15 @@ fn print_loss(loss: Option<&DataLoss>) {
 }
 
 /// Reads everything that is whole.
-fn read_folder(data: &Path) -> Result<Old, String> {
+fn read_folder(data: &Path) -> Result<OldFolder, String> {
     let folder = Folder::open(data).map_err(|error| error_chain(&error))?;
     let diverged = folder.diverged().map_err(|error| error_chain(&error))?;
-    let remains =
-        folder.surviving().map(|(identity, saved, loss)| Old { identity, saved, loss, diverged });
+    let remains = folder.surviving().map(|(identity, saved, loss)| OldFolder {
+        identity,
+        saved,
+        loss,
+        diverged,
+    });
     remains.map_err(|error| match error {
         StorageError::NoLog => format!(
             "{} holds no node's log: give the folder of a node of the old cluster",
@@ -161,7 +165,7 @@ fn read_folder(data: &Path) -> Result<Old, String> {
 }
 
 /// Refuses what is very likely a mistake.
-fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
+fn check(arguments: &Arguments, old: &OldFolder) -> Result<(), String> {
     if arguments.raft.is_unspecified() {
         return Err(format!(
             "--raft {} is an address of every machine: give a name or an address of the new node",
@@ -202,7 +206,7 @@ fn check(arguments: &Arguments, old: &Old) -> Result<(), String> {
             arguments.data.display()
         ));
     }
-    if let Some(index) = old.wrong_snapshot().filter(|_| !arguments.from_diverged) {
+    if let Some(index) = old.suspect_snapshot().filter(|_| !arguments.from_diverged) {
         return Err(format!(
             "the state of node {node}, of folder {}, differed from that of a majority (DIVERGED; \
              see 'raft inspect'): its log is right, but its snapshot of entry {index}, with which \

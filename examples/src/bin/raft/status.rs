@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let asked = &arguments.client;
     let info = ask(asked, timeout)
         .map_err(|error| format!("cannot ask the node at {asked}: {}", error_chain(&error)))?;
-    let mut rows = vec![(sort_key(info.field("node_id")), row(&info, &asked.to_string()))];
+    let mut rows = vec![(sort_key(info.field("node_id")), node_row(&info, &asked.to_string()))];
     let mut infos = vec![info.clone()];
     for (name, value) in info.fields() {
         let Some(id) = name.strip_prefix("peer_") else { continue };
@@ -62,7 +62,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     rows.sort_by_key(|(id, _)| *id);
     let rows = rows.into_iter().map(|(_, row)| row).collect();
-    print!("{}{}{}{}", table(rows), configuration(&infos), followers(&infos), alarms(&infos));
+    print!(
+        "{}{}{}{}",
+        format_table(rows),
+        configuration(&infos),
+        followers(&infos),
+        alarms(&infos)
+    );
     if leader(&infos).is_none() && info.field("role") == Some("removed") {
         println!(
             "the node that was asked was removed from the cluster, and its information is old: ask \
@@ -86,7 +92,7 @@ fn ask(address: &Address, timeout: Duration) -> io::Result<Info> {
     }
 }
 
-fn row(info: &Info, client: &str) -> Vec<String> {
+fn node_row(info: &Info, client: &str) -> Vec<String> {
     let mut row = vec![info.field("node_id").unwrap_or("?").to_owned(), client.to_owned()];
     row.extend(FIELDS.iter().map(|field| info.field(field).unwrap_or("?").to_owned()));
     row
@@ -98,7 +104,7 @@ fn peer_row(id: &str, client: &str, raft: &str, timeout: Duration) -> (Vec<Strin
         return unreachable(format!("(not met; peers reach it at {raft})"));
     }
     match client.parse().ok().and_then(|address| ask(&address, timeout).ok()) {
-        Some(info) => (row(&info, client), Some(info)),
+        Some(info) => (node_row(&info, client), Some(info)),
         None => unreachable(client.to_owned()),
     }
 }
@@ -154,7 +160,7 @@ fn alarms(infos: &[Info]) -> String {
 }
 
 /// The table, with aligned columns.
-fn table(rows: Vec<Vec<String>>) -> String {
+fn format_table(rows: Vec<Vec<String>>) -> String {
     let headings = HEADINGS.iter().map(|&heading| heading.to_owned()).collect();
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows).collect();
     let width = |column: usize| {
@@ -183,7 +189,7 @@ mod tests {
             .map(|row| row.iter().map(|&cell| cell.to_owned()).collect())
             .to_vec();
         assert_eq!(
-            table(rows),
+            format_table(rows),
             "NODE  CLIENT          ROLE         CAPACITY  TERM  LEADER  COMMIT  APPLIED  FIRST  \
              LAST  SNAPSHOT\n\
              1     127.0.0.1:6001  leader       voter     2     1       10      10       3      \

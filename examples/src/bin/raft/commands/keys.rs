@@ -7,7 +7,7 @@ use crate::{
 
 use super::{
     Command, LocalCommand, argument, expiry,
-    row::{command, wrong_number_of_arguments},
+    row::{operation_command, wrong_number_of_arguments},
 };
 
 const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -25,50 +25,50 @@ pub(super) fn get_set(request: &Request<'_>) -> Result<Command, String> {
 
 /// `MSET key value [key value ...]`.
 pub(super) fn mset(request: &Request<'_>) -> Result<Command, String> {
-    pairs(request, "mset", Operation::MSet)
+    set_pairs(request, "mset", Operation::MSet)
 }
 
 /// `MSETNX key value [key value ...]`.
 pub(super) fn mset_nx(request: &Request<'_>) -> Result<Command, String> {
-    pairs(request, "msetnx", Operation::MSetNx)
+    set_pairs(request, "msetnx", Operation::MSetNx)
 }
 
-fn pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Command, String> {
+fn set_pairs(request: &Request<'_>, name: &str, operation: Operation) -> Result<Command, String> {
     if request.len().is_multiple_of(2) {
         return Err(wrong_number_of_arguments(name));
     }
-    Ok(command(operation, request.arguments_from(1)))
+    Ok(operation_command(operation, request.arguments_from(1)))
 }
 
 /// `INCR key`.
 pub(super) fn incr(request: &Request<'_>) -> Result<Command, String> {
-    Ok(add(request, 1))
+    Ok(increment(request, 1))
 }
 
 /// `DECR key`.
 pub(super) fn decr(request: &Request<'_>) -> Result<Command, String> {
-    Ok(add(request, -1))
+    Ok(increment(request, -1))
 }
 
 /// `INCRBY key increment`.
 pub(super) fn incr_by(request: &Request<'_>) -> Result<Command, String> {
-    Ok(add(request, amount(request)?))
+    Ok(increment(request, parse_amount(request)?))
 }
 
 /// `DECRBY key decrement`.
 pub(super) fn decr_by(request: &Request<'_>) -> Result<Command, String> {
     // The smallest integer has no opposite.
-    let amount = amount(request)?.checked_neg().ok_or("ERR decrement would overflow")?;
-    Ok(add(request, amount))
+    let amount = parse_amount(request)?.checked_neg().ok_or("ERR decrement would overflow")?;
+    Ok(increment(request, amount))
 }
 
-fn amount(request: &Request<'_>) -> Result<i64, String> {
+fn parse_amount(request: &Request<'_>) -> Result<i64, String> {
     parse_integer(argument(request, 2)).ok_or_else(|| NOT_AN_INTEGER.to_owned())
 }
 
-fn add(request: &Request<'_>, amount: i64) -> Command {
+fn increment(request: &Request<'_>, amount: i64) -> Command {
     let amount = amount.to_string();
-    command(Operation::IncrBy, [argument(request, 1), amount.as_bytes()].into_iter())
+    operation_command(Operation::IncrBy, [argument(request, 1), amount.as_bytes()].into_iter())
 }
 
 /// `RENAME key newkey`.
@@ -83,7 +83,7 @@ pub(super) fn rename_nx(request: &Request<'_>) -> Result<Command, String> {
 
 fn rename_with(request: &Request<'_>, flags: u8) -> Command {
     let arguments = [argument(request, 1), argument(request, 2), &[flags]];
-    command(Operation::Rename, arguments.into_iter())
+    operation_command(Operation::Rename, arguments.into_iter())
 }
 
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`.

@@ -69,7 +69,7 @@ pub(crate) fn put_answer(output: &mut BytesMut, question: &Question, protocol: P
         Question::Info(names) => {
             resp::put_array(output, names.len());
             for name in names {
-                match named(name) {
+                match find_by_redis_name(name) {
                     Some(row) => put_info(output, row),
                     None => resp::put_null_array(output, protocol),
                 }
@@ -77,7 +77,7 @@ pub(crate) fn put_answer(output: &mut BytesMut, question: &Question, protocol: P
         }
         Question::Docs(names) if names.is_empty() => put_docs(output, listed(), protocol),
         Question::Docs(names) => {
-            put_docs(output, names.iter().filter_map(|name| named(name)), protocol);
+            put_docs(output, names.iter().filter_map(|name| find_by_redis_name(name)), protocol);
         }
         Question::GetKeys(words) => match keys_of(words) {
             Ok(keys) => put_list(output, keys.into_iter(), |output, key| {
@@ -103,7 +103,7 @@ fn subcommands(row: &CommandRow) -> impl Iterator<Item = &'static CommandRow> {
 }
 
 /// The row that a client means with `get` or `client|id`.
-fn named(name: &[u8]) -> Option<&'static CommandRow> {
+fn find_by_redis_name(name: &[u8]) -> Option<&'static CommandRow> {
     let mut parts = name.splitn(2, |&byte| byte == b'|');
     let row = find(parts.next()?)?;
     let row = match parts.next() {
@@ -226,7 +226,7 @@ pub(crate) fn text() -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}", group.name);
         for row in group.rows.iter().filter(|row| row.is_listed()) {
-            for row in with_subcommands(row) {
+            for row in usable_rows(row) {
                 let _ = writeln!(text, "  {}\n      {}", row.usage(), row.summary);
             }
         }
@@ -235,7 +235,7 @@ pub(crate) fn text() -> String {
 }
 
 /// The command, if it may stand alone, and its subcommands.
-fn with_subcommands(row: &'static CommandRow) -> impl Iterator<Item = &'static CommandRow> {
+fn usable_rows(row: &'static CommandRow) -> impl Iterator<Item = &'static CommandRow> {
     let alone = (!matches!(row.dispatch, Dispatch::Subcommands)).then_some(row);
     alone.into_iter().chain(subcommands(row))
 }
@@ -245,14 +245,14 @@ pub(crate) fn markdown() -> String {
     let mut text = String::from("| group | commands |\n|---|---|\n");
     for group in GROUPS {
         let rows = group.rows.iter().filter(|row| row.is_listed());
-        let names: Vec<String> = rows.map(|row| format!("`{}`", short(row))).collect();
+        let names: Vec<String> = rows.map(|row| format!("`{}`", markdown_name(row))).collect();
         let _ = writeln!(text, "| {} | {} |", group.name, names.join(" "));
     }
     text
 }
 
 /// A command's name, with its subcommands or options in brackets: `EXPIRE(NX XX GT LT)`.
-fn short(row: &CommandRow) -> String {
+fn markdown_name(row: &CommandRow) -> String {
     let subcommands: Vec<&str> = subcommands(row).map(CommandRow::own_name).collect();
     if !subcommands.is_empty() {
         return format!("{}({})", row.name, subcommands.join(" "));

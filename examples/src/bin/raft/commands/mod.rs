@@ -91,22 +91,22 @@ pub(crate) fn parse(request: &Request<'_>) -> Option<Command> {
 
 #[cold]
 fn unknown_subcommand(row: &CommandRow, name: &[u8]) -> String {
-    format!("ERR unknown subcommand '{}'. Try {} HELP.", shown(name), row.name)
+    format!("ERR unknown subcommand '{}'. Try {} HELP.", shorten(name), row.name)
 }
 
 /// The error for a command that is not known, with the beginning of what was sent.
 pub(crate) fn unknown_command(request: &Request<'_>) -> String {
-    let name = request.get(0).map(shown).unwrap_or_default();
+    let name = request.get(0).map(shorten).unwrap_or_default();
     let arguments: Vec<String> = request
         .arguments_from(1)
         .take(4)
-        .map(|argument| format!("'{}'", shown(argument)))
+        .map(|argument| format!("'{}'", shorten(argument)))
         .collect();
     format!("ERR unknown command '{name}', with args beginning with: {}", arguments.join(" "))
 }
 
 /// The beginning of an argument, for an error.
-fn shown(argument: &[u8]) -> String {
+fn shorten(argument: &[u8]) -> String {
     String::from_utf8_lossy(&argument[..argument.len().min(64)]).into_owned()
 }
 

@@ -125,7 +125,10 @@ impl CommandRow {
         self
     }
 
-    pub(super) const fn with(mut self, subcommands: &'static [CommandRow]) -> CommandRow {
+    pub(super) const fn with_subcommands(
+        mut self,
+        subcommands: &'static [CommandRow],
+    ) -> CommandRow {
         self.subcommands = subcommands;
         self
     }
@@ -166,7 +169,9 @@ impl CommandRow {
             return Err(self.wrong_number_of_arguments());
         }
         match self.dispatch {
-            Dispatch::Operation(operation) => Ok(command(operation, request.arguments_from(1))),
+            Dispatch::Operation(operation) => {
+                Ok(operation_command(operation, request.arguments_from(1)))
+            }
             Dispatch::OneOf(_, parser) | Dispatch::Admin(parser) | Dispatch::Local(parser) => {
                 parser(request)
             }
@@ -234,7 +239,7 @@ impl CommandRow {
 }
 
 /// An operation as a command: a write or a read.
-pub(super) fn command<'a>(
+pub(super) fn operation_command<'a>(
     operation: Operation,
     arguments: impl Iterator<Item = &'a [u8]> + Clone,
 ) -> Command {

@@ -171,7 +171,7 @@ const CONNECTION: &[CommandRow] = &[
         .local(connection::hello),
     row("SELECT", "index", Exactly(2), "Accepts database 0, the only one.")
         .local(connection::select),
-    row("CLIENT", "", AtLeast(2), "Commands about this connection.").with(&[
+    row("CLIENT", "", AtLeast(2), "Commands about this connection.").with_subcommands(&[
         row("CLIENT ID", "", Exactly(2), "Returns the number of this connection.")
             .local(connection::client_id),
         row("CLIENT SETNAME", "name", Exactly(3), "Accepted, without effect.")
@@ -195,7 +195,7 @@ const SERVER: &[CommandRow] = &[
         .local(connection::info),
     row("COMMAND", "", AtLeast(1), "Returns the commands and their properties.")
         .local(connection::command)
-        .with(&[
+        .with_subcommands(&[
             row("COMMAND COUNT", "", Exactly(2), "Returns the number of commands.")
                 .local(connection::command_count),
             row(
@@ -218,7 +218,7 @@ const SERVER: &[CommandRow] = &[
             .local(connection::command_get_keys),
             row("COMMAND HELP", "", Exactly(2), "Returns this help.").local(connection::help),
         ]),
-    row("CONFIG", "", AtLeast(2), "Settings are flags of 'raft serve'.").with(&[
+    row("CONFIG", "", AtLeast(2), "Settings are flags of 'raft serve'.").with_subcommands(&[
         row(
             "CONFIG GET",
             "pattern [pattern ...]",
@@ -238,7 +238,7 @@ const CLUSTER: &[CommandRow] = &[row(
     AtLeast(2),
     "Lists and changes the members of the cluster, and transfers leadership.",
 )
-.with(&[
+.with_subcommands(&[
     row("RAFT MEMBERS", "", Exactly(2), "Returns the members of the cluster.")
         .local(connection::members),
     row("RAFT ADD", "id host:port disk [level]", Between(5, 6), "Adds a node as a learner.")
@@ -296,8 +296,8 @@ const fn by_name() -> [Option<(u128, &'static CommandRow)>; SLOTS] {
                 );
                 subcommand += 1;
             }
-            let number = number_of(row.name.as_bytes());
-            let mut slot = slot_of(number);
+            let number = name_to_number(row.name.as_bytes());
+            let mut slot = first_slot(number);
             while slots[slot].is_some() {
                 slot = (slot + 1) % SLOTS;
             }
@@ -313,7 +313,7 @@ const fn by_name() -> [Option<(u128, &'static CommandRow)>; SLOTS] {
 
 /// A name in any case as a number. Without the bit that makes a letter small, no other byte looks
 /// like a letter.
-const fn number_of(name: &[u8]) -> u128 {
+const fn name_to_number(name: &[u8]) -> u128 {
     let (mut number, mut at) = (0, 0);
     while at < name.len() {
         number = number << 8 | (name[at] & !0x20) as u128;
@@ -323,7 +323,7 @@ const fn number_of(name: &[u8]) -> u128 {
 }
 
 /// The highest bits of a product depend on all bits of the name.
-const fn slot_of(number: u128) -> usize {
+const fn first_slot(number: u128) -> usize {
     let folded = number as u64 ^ (number >> 64) as u64;
     (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SLOTS
 }
@@ -333,8 +333,8 @@ pub(super) fn find(name: &[u8]) -> Option<&'static CommandRow> {
     if name.len() > NAME_BYTES_MAX {
         return None;
     }
-    let number = number_of(name);
-    let mut slot = slot_of(number);
+    let number = name_to_number(name);
+    let mut slot = first_slot(number);
     while let Some((known, row)) = BY_NAME[slot] {
         // Bytes that turn into zero could stand before the name.
         if known == number && name.len() == row.name.len() {

@@ -157,10 +157,10 @@ impl Cluster {
         for (id, process) in &self.processes {
             let mut client = Client::connect(process.client, timeout)?;
             for batch in tally.acknowledged.chunks(BATCH) {
-                batch.iter().for_each(|key| client.push(&["GET", key]));
+                batch.iter().for_each(|key| client.push_request(&["GET", key]));
                 client.flush()?;
                 for key in batch {
-                    match client.reply()? {
+                    match client.read_reply()? {
                         BytesFrame::BulkString(value) if value == Tally::value_of(key) => {}
                         other => {
                             return Err(format!(

@@ -85,12 +85,15 @@ fn write(
     let mut client = Client::connect(address, timeout).ok();
     for batch in keys.chunks(PIPELINE) {
         if let Some(client) = &mut client {
-            batch.iter().for_each(|key| client.push(&["SET", key, &Tally::value_of(key)]));
+            batch.iter().for_each(|key| client.push_request(&["SET", key, &Tally::value_of(key)]));
         }
         let mut broken = client.as_mut().is_none_or(|client| client.flush().is_err());
         for key in batch {
-            let reply =
-                if broken { None } else { client.as_mut().and_then(|client| client.reply().ok()) };
+            let reply = if broken {
+                None
+            } else {
+                client.as_mut().and_then(|client| client.read_reply().ok())
+            };
             broken |= reply.is_none();
             let acknowledged = matches!(reply, Some(BytesFrame::SimpleString(ok)) if ok == "OK");
             // The receiver lives as long as the scope.

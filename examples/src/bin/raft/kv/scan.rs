@@ -10,7 +10,7 @@ use super::{
 pub(crate) const COUNT_MAX: u32 = 10_000;
 
 /// A step also ends after this number of bytes of keys.
-const BYTES_ENOUGH: usize = 1 << 20;
+const STEP_BYTES: usize = 1 << 20;
 
 /// One step of a scan, from the bucket `cursor` on. Returns the cursor of the next step (0: the
 /// scan is done), and the keys of whole buckets: at least `count`, unless they are very long or
@@ -20,7 +20,7 @@ pub(super) fn step(map: &Map, cursor: u64, count: u32) -> (u64, Vec<&[u8]>) {
     let first = usize::try_from(cursor).unwrap_or(BUCKETS).min(BUCKETS);
     for bucket in first..BUCKETS {
         keys.extend(map.keys_of(bucket).map(|key| &**key).inspect(|key| bytes += key.len()));
-        if (keys.len() >= count.min(COUNT_MAX) as usize || bytes >= BYTES_ENOUGH)
+        if (keys.len() >= count.min(COUNT_MAX) as usize || bytes >= STEP_BYTES)
             && bucket + 1 < BUCKETS
         {
             return (bucket as u64 + 1, sorted(keys));

@@ -23,7 +23,7 @@ use super::{
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Stands in the place of a key's length: the store's time follows.
-const TIME: u32 = u32::MAX;
+const TIME_MARKER: u32 = u32::MAX;
 /// In a key's length: the key has a deadline. No key is so long.
 const HAS_DEADLINE: u32 = 1 << 31;
 
@@ -40,7 +40,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(map: Map, deadlines: DeadlineMap, now: u64) -> Writer {
-        let mut buffer = TIME.to_le_bytes().to_vec();
+        let mut buffer = TIME_MARKER.to_le_bytes().to_vec();
         buffer.extend_from_slice(&now.to_le_bytes());
         Writer { map, bucket: 0, deadlines, buffer, read_bytes: 0 }
     }
@@ -104,16 +104,16 @@ pub(super) fn read(content: &mut dyn Read) -> io::Result<Store> {
             _ => content.read_exact(&mut key_length[1..])?,
         }
         let key_length = u32::from_le_bytes(key_length);
-        if key_length == TIME {
-            now = take_u64(&mut content)?;
+        if key_length == TIME_MARKER {
+            now = read_u64(&mut content)?;
             continue;
         }
         let mut value_length = [0; 4];
         content.read_exact(&mut value_length)?;
         let deadline =
-            if key_length & HAS_DEADLINE == 0 { None } else { Some(take_u64(&mut content)?) };
-        let key: Arc<[u8]> = take(&mut content, key_length & !HAS_DEADLINE)?.into();
-        let value = take(&mut content, u32::from_le_bytes(value_length))?;
+            if key_length & HAS_DEADLINE == 0 { None } else { Some(read_u64(&mut content)?) };
+        let key: Arc<[u8]> = read_bytes(&mut content, key_length & !HAS_DEADLINE)?.into();
+        let value = read_bytes(&mut content, u32::from_le_bytes(value_length))?;
         if let Some(deadline) = deadline {
             deadlines.insert(key.clone(), deadline);
         }
@@ -121,14 +121,14 @@ pub(super) fn read(content: &mut dyn Read) -> io::Result<Store> {
     }
 }
 
-fn take_u64(content: &mut impl Read) -> io::Result<u64> {
+fn read_u64(content: &mut impl Read) -> io::Result<u64> {
     let mut bytes = [0; 8];
     content.read_exact(&mut bytes)?;
     Ok(u64::from_le_bytes(bytes))
 }
 
 /// Reads `length` bytes, and allocates no more than the content has.
-fn take(content: &mut impl Read, length: u32) -> io::Result<Vec<u8>> {
+fn read_bytes(content: &mut impl Read, length: u32) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity((length as usize).min(BUFFER_BYTES));
     content.take(length.into()).read_to_end(&mut bytes)?;
     if bytes.len() == length as usize {

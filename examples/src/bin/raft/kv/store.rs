@@ -71,7 +71,7 @@ impl StateMachine for Store {
         let answer = operation.and_then(|(operation, arguments)| self.write(operation, arguments));
         self.publish_counts();
         // Other nodes may know the operation: skipping it here would make the states differ.
-        answer.ok_or_else(|| MachineError::new(UNKNOWN))
+        answer.ok_or_else(|| MachineError::new(UNKNOWN_OPERATION))
     }
 
     fn query(&self, query: &Query<'_>) -> Bytes {
@@ -252,7 +252,7 @@ impl Store {
     pub(super) fn scan(&self, cursor: u64, count: u32, pattern: &[u8]) -> Bytes {
         let (next, keys) = scan::step(&self.map, cursor, count);
         let next = next.to_string();
-        match self.visible(keys, pattern) {
+        match self.visible_keys(keys, pattern) {
             Ok(keys) => frame(&BorrowedFrame::Array(&[
                 BorrowedFrame::BulkString(next.as_bytes()),
                 BorrowedFrame::Array(&keys),
@@ -269,13 +269,13 @@ impl Store {
                  {KEYS_MAX} at most; use SCAN"
             ));
         }
-        self.visible(scan::all_keys(&self.map), pattern)
+        self.visible_keys(scan::all_keys(&self.map), pattern)
             .map_or_else(|why| why, |keys| frame(&BorrowedFrame::Array(&keys)))
     }
 
     /// The keys that have not expired and match a pattern; an error if that is too much work, or
     /// too long a reply.
-    fn visible<'a>(
+    fn visible_keys<'a>(
         &self,
         keys: Vec<&'a [u8]>,
         pattern: &[u8],
@@ -465,11 +465,11 @@ pub(super) fn error(message: &str) -> Bytes {
     frame(&BorrowedFrame::Error(message))
 }
 
-const UNKNOWN: &str =
+const UNKNOWN_OPERATION: &str =
     "the log holds an operation that this version does not know: upgrade this node";
 
 fn malformed() -> Bytes {
-    error(&format!("ERR {UNKNOWN}"))
+    error(&format!("ERR {UNKNOWN_OPERATION}"))
 }
 
 /// Frees a map on its own thread: a million keys take a while.

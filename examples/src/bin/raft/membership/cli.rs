@@ -17,16 +17,16 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct MemberArguments {
     #[command(flatten)]
-    node: Node,
+    node: NodeArguments,
     #[command(subcommand)]
-    change: Request,
+    change: MemberCommand,
 }
 
 /// Flags of `raft transfer`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TransferArguments {
     #[command(flatten)]
-    node: Node,
+    node: NodeArguments,
     /// The new leader; by default the most up-to-date of the voters with the highest priority.
     #[arg(long, value_name = "ID", value_parser = node_id, allow_negative_numbers = true)]
     to: Option<u64>,
@@ -34,7 +34,7 @@ pub(crate) struct TransferArguments {
 
 /// The node that is asked.
 #[derive(Debug, clap::Args)]
-struct Node {
+struct NodeArguments {
     /// The --client address of any node.
     #[arg(long, value_name = "HOST:PORT")]
     client: Address,
@@ -50,7 +50,7 @@ struct Node {
 }
 
 #[derive(Debug, Subcommand)]
-enum Request {
+enum MemberCommand {
     /// Prints the members as a table.
     List,
     /// Adds a node as a learner: it receives the log and does not vote. 'raft serve --join' does
@@ -126,8 +126,8 @@ enum Request {
 pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> {
     let text = |number: &u64| number.to_string();
     let request = match &arguments.change {
-        Request::List => return list(&arguments.node),
-        Request::Add { id, address, disk, feature_level } => {
+        MemberCommand::List => return list(&arguments.node),
+        MemberCommand::Add { id, address, disk, feature_level } => {
             vec![
                 "ADD".to_owned(),
                 text(id),
@@ -136,22 +136,22 @@ pub(crate) fn member(arguments: &MemberArguments) -> Result<(), Box<dyn Error>> 
                 feature_level.to_string(),
             ]
         }
-        Request::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
-        Request::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
-        Request::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
-        Request::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
-        Request::Address { id, address } => {
+        MemberCommand::Promote { id } => vec!["PROMOTE".to_owned(), text(id)],
+        MemberCommand::Demote { id } => vec!["DEMOTE".to_owned(), text(id)],
+        MemberCommand::Remove { id } => vec!["REMOVE".to_owned(), text(id)],
+        MemberCommand::Replace { old, new } => vec!["REPLACE".to_owned(), text(old), text(new)],
+        MemberCommand::Address { id, address } => {
             vec!["ADDRESS".to_owned(), text(id), address.to_string()]
         }
-        Request::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
-        Request::Priority { id, priority } => {
+        MemberCommand::Enable { level } => vec!["ENABLE".to_owned(), level.to_string()],
+        MemberCommand::Priority { id, priority } => {
             vec!["PRIORITY".to_owned(), text(id), priority.to_string()]
         }
     };
     send(&arguments.node, &request)?;
     match (list(&arguments.node), &arguments.change) {
         // The asked node may be the removed one, which lists no members.
-        (Err(error), Request::Remove { .. } | Request::Replace { .. }) => {
+        (Err(error), MemberCommand::Remove { .. } | MemberCommand::Replace { .. }) => {
             println!("{}", error_chain(error.as_ref()));
         }
         (listed, _) => listed?,
@@ -169,13 +169,13 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
         Some(to) => println!("node {to} leads"),
         None => println!("another node leads"),
     }
-    if let Some(warning) = priorities::warning(&members, arguments.to) {
+    if let Some(warning) = priorities::transfer_warning(&members, arguments.to) {
         eprintln!("raft: warning: {warning}");
     }
     Ok(())
 }
 
-fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
+fn connect(node: &NodeArguments) -> Result<Client, Box<dyn Error>> {
     let unreachable = |error: std::io::Error| {
         format!("cannot ask the node at {}: {}", node.client, error_chain(&error))
     };
@@ -184,7 +184,7 @@ fn connect(node: &Node) -> Result<Client, Box<dyn Error>> {
 }
 
 /// Sends a change and waits until it is done.
-fn send(node: &Node, request: &[String]) -> Result<(), Box<dyn Error>> {
+fn send(node: &NodeArguments, request: &[String]) -> Result<(), Box<dyn Error>> {
     let words: Vec<&str> =
         std::iter::once("RAFT").chain(request.iter().map(String::as_str)).collect();
     let unknown = |error: std::io::Error| {
@@ -214,14 +214,14 @@ fn without_code(error: &str) -> String {
     }
 }
 
-fn members(node: &Node) -> Result<Info, Box<dyn Error>> {
+fn members(node: &NodeArguments) -> Result<Info, Box<dyn Error>> {
     let unlisted = |error: std::io::Error| {
         format!("the node at {}: {}", node.client, without_code(&error_chain(&error)))
     };
     Ok(connect(node)?.members().map_err(unlisted)?)
 }
 
-fn list(node: &Node) -> Result<(), Box<dyn Error>> {
+fn list(node: &NodeArguments) -> Result<(), Box<dyn Error>> {
     print!("{}", table(&members(node)?));
     Ok(())
 }

@@ -11,7 +11,7 @@ struct Voter {
 
 /// A warning if leadership, handed to `to` or else to the best voter besides the leader, will not
 /// stay there.
-pub(super) fn warning(members: &Info, to: Option<u64>) -> Option<String> {
+pub(super) fn transfer_warning(members: &Info, to: Option<u64>) -> Option<String> {
     let voters: Vec<Voter> =
         members.fields().filter_map(|(name, value)| voter(name, value)).collect();
     let leader = members.field("leader_id").and_then(|id| id.parse().ok());
@@ -61,11 +61,13 @@ mod tests {
 
     #[test]
     fn a_leader_of_a_lower_priority_is_warned_about() {
-        let text = warning(&members([0, 0, 9, 0]), Some(2)).unwrap();
+        let text = transfer_warning(&members([0, 0, 9, 0]), Some(2)).unwrap();
         assert!(text.contains("node 3 has the higher priority (9, that of node 2 is 0)"), "{text}");
-        assert!(warning(&members([5, 1, 0, 0]), Some(2)).unwrap().contains("node 1"));
+        assert!(transfer_warning(&members([5, 1, 0, 0]), Some(2)).unwrap().contains("node 1"));
         assert!(
-            warning(&members([5, 1, 3, 0]), None).unwrap().contains("(5, that of node 3 is 3)")
+            transfer_warning(&members([5, 1, 3, 0]), None)
+                .unwrap()
+                .contains("(5, that of node 3 is 3)")
         );
         // Equal priorities are fine, and a learner's does not count.
         for (priorities, to) in [
@@ -74,9 +76,9 @@ mod tests {
             ([0, 0, 9, 0], None),
             ([0, 0, 0, 9], Some(2)),
         ] {
-            assert_eq!(warning(&members(priorities), to), None, "{priorities:?}");
+            assert_eq!(transfer_warning(&members(priorities), to), None, "{priorities:?}");
         }
         // The cluster itself refuses a node that is not a voter.
-        assert_eq!(warning(&members([0, 0, 9, 0]), Some(4)), None);
+        assert_eq!(transfer_warning(&members([0, 0, 9, 0]), Some(4)), None);
     }
 }

@@ -25,45 +25,45 @@ fn change<const N: usize>(changes: [MemberChange; N]) -> Result<Command, String>
 /// `RAFT ADD id host:port disk [level]`.
 pub(crate) fn add(request: &Request<'_>) -> Result<Command, String> {
     let feature_level = match request.get(5) {
-        Some(_) => feature_level(&word(request, 5))?,
+        Some(_) => parse_feature_level(&word(request, 5))?,
         None => FeatureLevel::BASE,
     };
-    let disk = disk_of(&word(request, 4))?;
-    let address = address_of(&word(request, 3))?;
+    let disk = parse_disk(&word(request, 4))?;
+    let address = parse_address(&word(request, 3))?;
     let member = Member { disk, address, priority: 0, feature_level };
-    change([MemberChange::AddLearner { node: node(request, 2)?, member }])
+    change([MemberChange::AddLearner { node: parse_node(request, 2)?, member }])
 }
 
 /// `RAFT PROMOTE id`.
 pub(crate) fn promote(request: &Request<'_>) -> Result<Command, String> {
-    change([MemberChange::Promote(node(request, 2)?)])
+    change([MemberChange::Promote(parse_node(request, 2)?)])
 }
 
 /// `RAFT DEMOTE id`.
 pub(crate) fn demote(request: &Request<'_>) -> Result<Command, String> {
-    change([MemberChange::Demote(node(request, 2)?)])
+    change([MemberChange::Demote(parse_node(request, 2)?)])
 }
 
 /// `RAFT REMOVE id`.
 pub(crate) fn remove(request: &Request<'_>) -> Result<Command, String> {
-    change([MemberChange::Remove(node(request, 2)?)])
+    change([MemberChange::Remove(parse_node(request, 2)?)])
 }
 
 /// `RAFT REPLACE old new`. One step for both: the number of voters never differs from before.
 pub(crate) fn replace(request: &Request<'_>) -> Result<Command, String> {
-    let (old, new) = (node(request, 2)?, node(request, 3)?);
+    let (old, new) = (parse_node(request, 2)?, parse_node(request, 3)?);
     change([MemberChange::Promote(new), MemberChange::Remove(old)])
 }
 
 /// `RAFT ADDRESS id host:port`.
 pub(crate) fn address(request: &Request<'_>) -> Result<Command, String> {
-    let (node, address) = (node(request, 2)?, address_of(&word(request, 3))?);
+    let (node, address) = (parse_node(request, 2)?, parse_address(&word(request, 3))?);
     change([update(node, Some(address), None)])
 }
 
 /// `RAFT PRIORITY id priority`.
 pub(crate) fn priority(request: &Request<'_>) -> Result<Command, String> {
-    let (node, priority) = (node(request, 2)?, word(request, 3));
+    let (node, priority) = (parse_node(request, 2)?, word(request, 3));
     match priority.parse() {
         Ok(priority) => change([update(node, None, Some(priority))]),
         Err(_) => Err(format!("ERR {priority:?} is not a priority: give a number from 0 to 255")),
@@ -72,12 +72,12 @@ pub(crate) fn priority(request: &Request<'_>) -> Result<Command, String> {
 
 /// `RAFT ENABLE level`.
 pub(crate) fn enable(request: &Request<'_>) -> Result<Command, String> {
-    change([MemberChange::EnableFeatures(feature_level(&word(request, 2))?)])
+    change([MemberChange::EnableFeatures(parse_feature_level(&word(request, 2))?)])
 }
 
 /// `RAFT TRANSFER [id]`.
 pub(crate) fn transfer(request: &Request<'_>) -> Result<Command, String> {
-    let to = request.get(2).map(|_| node(request, 2)).transpose()?;
+    let to = request.get(2).map(|_| parse_node(request, 2)).transpose()?;
     Ok(Command::Admin(AdminRequest::TransferLeadership(to)))
 }
 
@@ -85,14 +85,14 @@ fn update(node: NodeId, address: Option<String>, priority: Option<u8>) -> Member
     MemberChange::Update { node, disk: None, address, priority, feature_level: None }
 }
 
-fn feature_level(text: &str) -> Result<FeatureLevel, String> {
+fn parse_feature_level(text: &str) -> Result<FeatureLevel, String> {
     match text.parse() {
         Ok(level) if level > 0 => Ok(FeatureLevel(level)),
         _ => Err(format!("ERR {text:?} is not a feature level: give a number from 1")),
     }
 }
 
-fn node(request: &Request<'_>, at: usize) -> Result<NodeId, String> {
+fn parse_node(request: &Request<'_>, at: usize) -> Result<NodeId, String> {
     let text = word(request, at);
     match text.parse() {
         Ok(id) if id > 0 => Ok(NodeId(id)),
@@ -100,7 +100,7 @@ fn node(request: &Request<'_>, at: usize) -> Result<NodeId, String> {
     }
 }
 
-fn address_of(text: &str) -> Result<String, String> {
+fn parse_address(text: &str) -> Result<String, String> {
     match text.parse::<Address>() {
         Ok(address) if address.is_unspecified() => {
             Err(format!("ERR {text:?} is every machine's address: give the node's own"))
@@ -110,7 +110,7 @@ fn address_of(text: &str) -> Result<String, String> {
     }
 }
 
-fn disk_of(text: &str) -> Result<DiskId, String> {
+fn parse_disk(text: &str) -> Result<DiskId, String> {
     match u128::from_str_radix(text, 16) {
         Ok(disk) if disk > 0 && text.len() == 32 => Ok(DiskId(disk)),
         _ => Err(format!(

@@ -177,7 +177,7 @@ impl Client {
     }
 
     /// What the loop should watch for now.
-    pub(super) fn wants(&self) -> Watch {
+    pub(super) fn wanted_watch(&self) -> Watch {
         let may_ask = !self.is_closing && !self.is_stalled && self.has_room();
         Watch { input: self.discards_bytes.is_some() || may_ask, output: !self.output.is_empty() }
     }
@@ -203,7 +203,7 @@ impl Client {
                 self.is_stalled = true;
                 return NextRequest::None;
             }
-            let Some(Received { command, len_bytes }) = self.receive() else { break };
+            let Some(Received { command, len_bytes }) = self.parse_request() else { break };
             self.reader.reset();
             if command.as_ref().is_some_and(|command| self.must_wait(command)) {
                 // It is parsed again when the requests in flight are answered.
@@ -230,15 +230,21 @@ impl Client {
                 }
                 Decision::Run(Command::Write(command)) => {
                     return NextRequest::Write {
-                        number: self.start(InFlightKind::Writes),
+                        number: self.start_request(InFlightKind::Writes),
                         command,
                     };
                 }
                 Decision::Run(Command::Read(query)) => {
-                    return NextRequest::Read { number: self.start(InFlightKind::Reads), query };
+                    return NextRequest::Read {
+                        number: self.start_request(InFlightKind::Reads),
+                        query,
+                    };
                 }
                 Decision::Run(Command::Admin(change)) => {
-                    return NextRequest::Admin { number: self.start(InFlightKind::Writes), change };
+                    return NextRequest::Admin {
+                        number: self.start_request(InFlightKind::Writes),
+                        change,
+                    };
                 }
                 Decision::Run(Command::Local(LocalCommand::Quit)) => {
                     self.push_reply(|output| output.extend_from_slice(b"+OK\r\n"));
@@ -267,11 +273,11 @@ impl Client {
 
     /// Parses the request at the front of the input. `None` if it is not whole yet, or malformed:
     /// then its error is among the replies, and the connection ends.
-    fn receive(&mut self) -> Option<Received> {
+    fn parse_request(&mut self) -> Option<Received> {
         let request = match self.reader.read(&self.input) {
             Ok(request) => request?,
             Err(error) => {
-                self.refuse(&error);
+                self.refuse_input(&error);
                 return None;
             }
         };
@@ -324,7 +330,7 @@ impl Client {
     }
 
     /// Counts a request in flight, and returns its number.
-    fn start(&mut self, kind: InFlightKind) -> u64 {
+    fn start_request(&mut self, kind: InFlightKind) -> u64 {
         self.in_flight_kind = kind;
         self.in_flight += 1;
         self.replies.push_back(None);
@@ -361,7 +367,7 @@ impl Client {
         }
     }
 
-    fn refuse(&mut self, error: &ProtocolError) {
+    fn refuse_input(&mut self, error: &ProtocolError) {
         let client = self.address;
         tracing::info!(%client, %error, "closing a connection that does not speak RESP");
         self.push_reply(|output| resp::put_error(output, &format!("ERR {error}")));

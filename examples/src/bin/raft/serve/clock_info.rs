@@ -22,7 +22,7 @@ pub(super) fn log_time(core: &Status) -> (String, String) {
 }
 
 /// By how much a node's wall clock is ahead, for the leader's line about that node.
-pub(super) fn peer(core: &Status, wall: Option<Stamp>) -> String {
+pub(super) fn peer_lead(core: &Status, wall: Option<Stamp>) -> String {
     let lead = core.log_time.and_then(|time| Some(lead_ms(wall?, time.target?)));
     lead.map_or(String::new(), |lead| format!(",clock_lead_ms={lead}"))
 }
@@ -35,14 +35,14 @@ pub(super) fn alarms(core: &Status) -> Vec<String> {
     let mut alarms = Vec::new();
     let clocks = core.peers.iter().filter_map(|peer| Some((peer.id, peer.wall?)));
     for (node, wall) in clocks.chain([(core.id, wall)]) {
-        if let Some(off) = off(lead_ms(wall, target)) {
+        if let Some(off) = describe_offset(lead_ms(wall, target)) {
             alarms.push(format!(
                 "the wall clock of node {node} is {off} the majority's: set it, and run NTP"
             ));
         }
     }
     let lead = lead_ms(now, target);
-    if let Some(off) = off(lead) {
+    if let Some(off) = describe_offset(lead) {
         let speed = if lead < 0 { "twice" } else { "half" };
         alarms.push(format!(
             "log time, by which keys expire, is {off} the wall clocks: it runs at {speed} the speed"
@@ -52,7 +52,7 @@ pub(super) fn alarms(core: &Status) -> Vec<String> {
 }
 
 /// By how much a clock is wrong, in words, if it is.
-fn off(lead_ms: i64) -> Option<String> {
+fn describe_offset(lead_ms: i64) -> Option<String> {
     let direction = if lead_ms < 0 { "behind" } else { "ahead of" };
     let is_off = lead_ms.unsigned_abs() > OFF_MAX_MS.unsigned_abs();
     is_off.then(|| format!("{} s {direction}", lead_ms.unsigned_abs() / 1_000))
@@ -64,8 +64,14 @@ mod tests {
 
     #[test]
     fn a_wrong_clock_is_described_in_seconds() {
-        assert_eq!(off(lead_ms(Stamp(1_000), Stamp(11_000))), None);
-        assert_eq!(off(lead_ms(Stamp(0), Stamp(86_400_000))).unwrap(), "86400 s behind");
-        assert_eq!(off(lead_ms(Stamp(86_400_000), Stamp(0))).unwrap(), "86400 s ahead of");
+        assert_eq!(describe_offset(lead_ms(Stamp(1_000), Stamp(11_000))), None);
+        assert_eq!(
+            describe_offset(lead_ms(Stamp(0), Stamp(86_400_000))).unwrap(),
+            "86400 s behind"
+        );
+        assert_eq!(
+            describe_offset(lead_ms(Stamp(86_400_000), Stamp(0))).unwrap(),
+            "86400 s ahead of"
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::Arguments;
 use crate::address::ListenAddress;
 
 /// Finds flags that do not fit together.
-pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
+pub(super) fn check_flags(arguments: &Arguments) -> Result<(), String> {
     let Arguments { election_timeout, heartbeat, .. } = arguments;
     if heartbeat * 2 > *election_timeout {
         return Err(format!(
@@ -90,7 +90,7 @@ fn check_peers(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// Why the node could not be opened.
-pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
+pub(super) fn node_error(arguments: &Arguments, error: NodeError) -> String {
     match error {
         NodeError::Unreachable { id, address } => format!(
             "--raft {} listens at every address of this machine ({address}), and the other nodes \
@@ -107,9 +107,9 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
             )
         }
         NodeError::Listen { address, source } => {
-            listening("peers", "--raft", &arguments.raft, address, &source)
+            listen_error("peers", "--raft", &arguments.raft, address, &source)
         }
-        NodeError::Folder(error) => folder(&arguments.data, &error),
+        NodeError::Folder(error) => folder_error(&arguments.data, &error),
         NodeError::OtherNode { folder, found, given } => format!(
             "data folder {} belongs to node {found}, not to node {given}: start it with --id \
              {found}, or give node {given} another --data",
@@ -120,7 +120,7 @@ pub(super) fn node(arguments: &Arguments, error: NodeError) -> String {
 }
 
 /// Why a port cannot be opened.
-pub(super) fn listening(
+pub(super) fn listen_error(
     whom: &str,
     flag: &str,
     given: &ListenAddress,
@@ -151,7 +151,7 @@ fn innermost(error: &io::Error) -> &(dyn Error + 'static) {
 }
 
 /// Why the data folder cannot be used.
-pub(super) fn folder(data: &Path, error: &io::Error) -> String {
+pub(super) fn folder_error(data: &Path, error: &io::Error) -> String {
     if data.exists() && !data.is_dir() {
         return format!("--data {} is not a folder", data.display());
     }

@@ -31,17 +31,17 @@ pub(super) fn text(
                 .any(|section| section == name || everything.contains(&section.as_str()))
     };
     let parts = [
-        ("server", server(uptime)),
+        ("server", server_section(uptime)),
         ("clients", format!("# Clients\r\nconnected_clients:{clients}\r\n")),
-        ("keyspace", keyspace(counts)),
-        ("raft", raft(status)),
+        ("keyspace", keyspace_section(counts)),
+        ("raft", raft_section(status)),
     ];
     let texts: Vec<String> =
         parts.into_iter().filter(|(name, _)| wanted(name)).map(|(_, text)| text).collect();
     texts.join("\r\n")
 }
 
-fn server(uptime: Duration) -> String {
+fn server_section(uptime: Duration) -> String {
     format!(
         // Clients read Redis' version to know which commands there are.
         "# Server\r\nredis_version:7.0.0\r\nkodiak_version:{}\r\nprocess_id:{}\r\n\
@@ -53,7 +53,7 @@ fn server(uptime: Duration) -> String {
 }
 
 /// As far as the log has been applied here; expired keys count until they are removed.
-fn keyspace(counts: &Counts) -> String {
+fn keyspace_section(counts: &Counts) -> String {
     match counts.keys() {
         0 => "# Keyspace\r\n".to_owned(),
         keys => format!("# Keyspace\r\ndb0:keys={keys},expires={}\r\n", counts.expires()),
@@ -70,7 +70,7 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn raft(status: &Status) -> String {
+fn raft_section(status: &Status) -> String {
     let (replica, core) = (&status.replica, &status.replica.core);
     let mut text = String::from("# Raft\r\n");
     let mut line = |name: &str, value: &dyn std::fmt::Display| {
@@ -101,7 +101,7 @@ fn raft(status: &Status) -> String {
     line("snapshot_index", &core.snapshot);
     line(
         "receiving_snapshot",
-        &core.receiving.map_or("no".to_owned(), |transfer| progress(&transfer)),
+        &core.receiving.map_or("no".to_owned(), |progress| snapshot_progress(&progress)),
     );
     let configuration = &core.configuration;
     line("capacity", &capacity(configuration, core.id));
@@ -259,12 +259,12 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
     let state = match peer.mode {
         PeerMode::Probe => "probe".to_owned(),
         PeerMode::Replicate => "replicate".to_owned(),
-        PeerMode::Snapshot(transfer) => format!("snapshot {}", progress(&transfer)),
+        PeerMode::Snapshot(progress) => format!("snapshot {}", snapshot_progress(&progress)),
     };
     let (matched, next) = (peer.matched, peer.next);
     let applied = peer.applied.map_or("unknown".to_owned(), |index| index.to_string());
     let (messages, bytes) = (peer.in_flight_messages, peer.in_flight_bytes);
-    let clock = clock_info::peer(core, peer.wall);
+    let clock = clock_info::peer_lead(core, peer.wall);
     format!(
         ",state={state},matched={matched},applied={applied},next={next},\
          in_flight={messages}/{bytes}{clock}"
@@ -272,6 +272,6 @@ fn peer_state(core: &raft_core::Status, id: NodeId) -> String {
 }
 
 /// `to 700: 65536 of 300000 bytes`.
-fn progress(transfer: &SnapshotProgress) -> String {
-    format!("to {}: {} of {} bytes", transfer.index, transfer.received_bytes, transfer.total_bytes)
+fn snapshot_progress(progress: &SnapshotProgress) -> String {
+    format!("to {}: {} of {} bytes", progress.index, progress.received_bytes, progress.total_bytes)
 }

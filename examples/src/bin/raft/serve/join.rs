@@ -77,20 +77,20 @@ pub(super) fn cluster_to_join(
     let members = members_of(addresses)?;
     let cluster = members.field("cluster_id").and_then(|text| u128::from_str_radix(text, 16).ok());
     let cluster = cluster.ok_or("the node at --join reports no cluster_id")?;
-    if let Some(highest) = number(&members, "highest_id").filter(|&highest| id.0 <= highest) {
-        return Err(id_taken(id, highest).into());
+    if let Some(highest) = number_field(&members, "highest_id").filter(|&highest| id.0 <= highest) {
+        return Err(id_taken_error(id, highest).into());
     }
     Ok(ClusterId(cluster))
 }
 
-fn id_taken(id: NodeId, highest: u64) -> String {
+fn id_taken_error(id: NodeId, highest: u64) -> String {
     format!(
         "node id {id} is, or was, another data folder's: ids are never used again, so choose one \
          above {highest}; if node {id} has lost its disk, remove it once this node has joined"
     )
 }
 
-fn number(info: &Info, name: &str) -> Option<u64> {
+fn number_field(info: &Info, name: &str) -> Option<u64> {
     info.field(name).and_then(|text| text.parse().ok())
 }
 
@@ -194,7 +194,7 @@ impl Joiner {
     fn run(mut self, stopped: &Receiver<()>) -> Result<(), String> {
         let mut last_logged = String::new();
         loop {
-            match self.advance() {
+            match self.try_next_step() {
                 Progress::Joined => return Ok(()),
                 Progress::Fail(why) => {
                     tracing::error!(why, "cannot join");
@@ -213,7 +213,7 @@ impl Joiner {
         }
     }
 
-    fn advance(&mut self) -> Progress {
+    fn try_next_step(&mut self) -> Progress {
         let Ok(status) = self.node.status() else {
             return Progress::Wait("the node is busy".to_owned());
         };
@@ -269,9 +269,9 @@ impl Joiner {
         {
             Some(true) => return Progress::Wait("a member; the leader will connect".to_owned()),
             Some(false) => {
-                return Progress::Fail(id_taken(
+                return Progress::Fail(id_taken_error(
                     self.plan.id,
-                    number(&members, "highest_id").unwrap_or(self.plan.id.0),
+                    number_field(&members, "highest_id").unwrap_or(self.plan.id.0),
                 ));
             }
             None => {}
@@ -279,7 +279,7 @@ impl Joiner {
         let level = FeatureLevel::CURRENT.to_string();
         let mut request = vec!["RAFT", "ADD", &id, raft, &disk];
         // Nodes of versions without feature levels refuse the argument.
-        if number(&members, "feature_level")
+        if number_field(&members, "feature_level")
             .is_some_and(|active| active > FeatureLevel::BASE.0.into())
         {
             request.push(&level);

@@ -280,7 +280,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         .with_target(false)
         .with_ansi(colours)
         .init();
-    explain::check(&arguments)?;
+    explain::check_flags(&arguments)?;
     let raft =
         arguments.raft.resolve().map_err(|error| format!("--raft: {}", error_chain(&error)))?;
     let client =
@@ -290,22 +290,22 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     let mut options = options(&arguments, raft);
     options.metadata = client_address(&arguments, raft, client, client_port).into();
     let has_node = join::has_node(&arguments.data)
-        .map_err(|error| explain::folder(&arguments.data, &error))?;
+        .map_err(|error| explain::folder_error(&arguments.data, &error))?;
     let is_joining = !arguments.join.is_empty();
     if is_joining && has_node {
         join::check_cluster(&arguments.data, &arguments.join)?;
     } else if is_joining {
         options.join = Some(join::cluster_to_join(&arguments.join, options.id)?);
     }
-    let start = server::Start {
+    let start = server::ServeOptions {
         settings: Settings::new(&arguments, &options.limits),
         bootstraps: !has_node && !is_joining,
-        join: is_joining.then(|| server::Join {
+        join: is_joining.then(|| server::JoinOptions {
             addresses: arguments.join.clone(),
             as_learner: arguments.learner,
         }),
     };
-    server::serve(&options, start, listener, |error| explain::node(&arguments, error))
+    server::serve(&options, start, listener, |error| explain::node_error(&arguments, error))
 }
 
 fn options(arguments: &Arguments, raft: SocketAddr) -> Options {
@@ -451,14 +451,14 @@ mod tests {
             ),
         ] {
             let arguments = parse(&[&line[..], more].concat());
-            let text = explain::check(&arguments).unwrap_err();
+            let text = explain::check_flags(&arguments).unwrap_err();
             assert!(words.iter().all(|&word| text.contains(word)), "{more:?}: {text}");
         }
         let same = parse(&["--raft", "127.0.0.1:7001", "--client", "127.0.0.1:7001"]);
-        let text = explain::check(&same).unwrap_err();
+        let text = explain::check_flags(&same).unwrap_err();
         assert!(text.contains("--raft") && text.contains("--client"), "{text}");
         assert_eq!(
-            explain::check(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])),
+            explain::check_flags(&parse(&["--raft", "127.0.0.1:0", "--client", "127.0.0.1:0"])),
             Ok(())
         );
     }

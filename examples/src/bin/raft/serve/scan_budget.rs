@@ -40,7 +40,7 @@ impl ScanBudget {
     }
 
     /// Queues a client, by its slot and id, for a later turn.
-    pub(super) fn wait(&mut self, slot: usize, client: u64) {
+    pub(super) fn queue_client(&mut self, slot: usize, client: u64) {
         self.waiting.push_back((slot, client));
     }
 
@@ -71,7 +71,7 @@ mod tests {
         assert!(budget.has_room());
         budget.start(1);
         assert!(!budget.has_room());
-        budget.wait(3, 1);
+        budget.queue_client(3, 1);
         budget.finish(1);
         assert!(!budget.has_room(), "it was in this turn");
         assert!(budget.end_turn());
@@ -87,14 +87,14 @@ mod tests {
     fn clients_that_wait_come_before_new_requests() {
         let mut budget = ScanBudget::default();
         budget.start(KEYS_PER_TURN);
-        [1, 2].into_iter().for_each(|slot| budget.wait(slot, 0));
+        [1, 2].into_iter().for_each(|slot| budget.queue_client(slot, 0));
         budget.finish(KEYS_PER_TURN);
         assert!(budget.next_waiting().is_none(), "not in this turn");
         assert!(budget.end_turn() && !budget.has_room(), "the room is for those that wait");
         assert_eq!(budget.next_waiting(), Some((1, 0)));
         assert!(budget.has_room());
         budget.start(KEYS_PER_TURN);
-        budget.wait(1, 0);
+        budget.queue_client(1, 0);
         assert!(budget.next_waiting().is_none() && !budget.has_room());
         budget.finish(KEYS_PER_TURN);
         assert!(budget.end_turn());

@@ -112,20 +112,20 @@ struct Server {
 /// Listens for clients at an address, which --client gave as `given`.
 pub(super) fn listen(address: SocketAddr, given: &ListenAddress) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| {
-        explain::listening("clients", "--client", given, address, &io::Error::from(error))
+        explain::listen_error("clients", "--client", given, address, &io::Error::from(error))
     })
 }
 
 /// How to start a node, besides its options.
-pub(super) struct Start {
+pub(super) struct ServeOptions {
     pub(super) settings: Settings,
     /// Whether it bootstraps a new cluster: its folder has no log, and it joins none.
     pub(super) bootstraps: bool,
-    pub(super) join: Option<Join>,
+    pub(super) join: Option<JoinOptions>,
 }
 
 /// How to join a cluster.
-pub(super) struct Join {
+pub(super) struct JoinOptions {
     /// The --client addresses of its nodes.
     pub(super) addresses: Vec<Address>,
     /// Without a vote.
@@ -135,11 +135,11 @@ pub(super) struct Join {
 /// Serves until SIGINT or SIGTERM. `explain` says why a node cannot start, by its flags.
 pub(super) fn serve(
     options: &Options,
-    start: Start,
+    start: ServeOptions,
     listener: TcpListener,
     explain: impl FnOnce(NodeError) -> String,
 ) -> Result<(), Box<dyn Error>> {
-    let Start { settings, bootstraps, join } = start;
+    let ServeOptions { settings, bootstraps, join } = start;
     let mut event_loop = Loop::new()?;
     event_loop.watch_signals(&[Signal::INT, Signal::TERM])?;
     let acceptor = Acceptor::new(listener);
@@ -157,7 +157,7 @@ pub(super) fn serve(
         options.data.display()
     );
     let joining = join.map(|join| {
-        let Join { addresses, as_learner } = join;
+        let JoinOptions { addresses, as_learner } = join;
         let (id, disk, raft) = (options.id, node.identity().disk, node.address().to_owned());
         let plan =
             join::JoinPlan { addresses, data: options.data.clone(), id, disk, raft, as_learner };
@@ -290,7 +290,7 @@ impl Handler<Token, ()> for Server {
                     // All requests have been answered.
                     event_loop.shutdown();
                 }
-                return self.end_scans();
+                return self.end_scan_turn();
             }
             // A reply can let a client's next requests start, and the node takes them in this turn.
             self.serve_slots(event_loop);
@@ -370,7 +370,7 @@ impl Server {
                     let (size_bytes, kind) = (query.len(), RequestKind::Read(query.clone()));
                     let pending =
                         PendingRequest { slot, client: id, number, size_bytes, scanned_keys, kind };
-                    let read = self.read(query);
+                    let read = self.read_request(query);
                     self.submit(pending, read);
                 }
                 NextRequest::Admin { number, change } => {
@@ -395,7 +395,7 @@ impl Server {
                 NextRequest::WaitForTurn => {
                     if !client.is_queued {
                         client.is_queued = true;
-                        self.scan_budget.wait(slot, id);
+                        self.scan_budget.queue_client(slot, id);
                     }
                     return;
                 }
@@ -415,7 +415,7 @@ impl Server {
         self.node.submit(id, request);
     }
 
-    fn read(&self, query: Bytes) -> Request {
+    fn read_request(&self, query: Bytes) -> Request {
         if self.settings.lease_reads { Request::LeaseRead(query) } else { Request::Read(query) }
     }
 
@@ -483,7 +483,7 @@ impl Server {
             match (outcome, &self.pending[index].kind) {
                 (Outcome::Answer(_), RequestKind::ReadAgain(query)) => {
                     let query = encode(Operation::AtLogTime, [&query[..]].into_iter());
-                    self.node.submit(RequestId(index as u64), self.read(query));
+                    self.node.submit(RequestId(index as u64), self.read_request(query));
                 }
                 // Whether the time entry is in the log or not, the read has had no effect.
                 _ => {
@@ -501,7 +501,7 @@ impl Server {
     }
 
     /// Ends the turn's budget for scans, and starts another turn if clients wait for it.
-    fn end_scans(&mut self) {
+    fn end_scan_turn(&mut self) {
         // A full channel starts a turn as well.
         if self.scan_budget.end_turn() {
             let _ = self.next_turn.send(());
@@ -536,14 +536,14 @@ impl Server {
                 continue;
             }
             self.run_requests(slot);
-            self.watch_or_end(event_loop, slot);
+            self.watch_or_close(event_loop, slot);
         }
         slots_to_serve.clear();
         self.slots_to_serve = slots_to_serve;
     }
 
     /// Ends a client that is done, or has the loop watch for what the client needs next.
-    fn watch_or_end(&mut self, event_loop: &mut Loop, slot: usize) {
+    fn watch_or_close(&mut self, event_loop: &mut Loop, slot: usize) {
         let Some(client) = self.clients.get_mut(slot) else { return };
         if let Err(error) = client.flush() {
             return self.close(slot, &error);
@@ -552,7 +552,7 @@ impl Server {
             self.clients.remove(slot);
             return;
         }
-        let wanted = client.wants();
+        let wanted = client.wanted_watch();
         if wanted == client.watched {
             return;
         }
