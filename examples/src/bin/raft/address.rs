@@ -34,7 +34,7 @@ impl fmt::Display for Address {
 }
 
 impl Address {
-    /// Whether it is 0.0.0.0 or [::], which stand for every address of a machine.
+    /// Whether it is `0.0.0.0` or `[::]`, which stand for every address of a machine.
     pub(crate) fn is_unspecified(&self) -> bool {
         self.0.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_unspecified())
     }
