@@ -35,20 +35,23 @@ fn name_timeout(error: io::Error) -> io::Error {
 
 /// A connection to a server.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct BlockingClient {
     stream: TcpStream,
     output: BytesMut,
     input: BytesMut,
     chunk: Box<[u8]>,
 }
 
-impl Client {
+impl BlockingClient {
     /// Connects to the first address of a name that answers, and checks that it is a server for
     /// clients. Nothing else has been requested then, so an error has had no effect.
-    pub(crate) fn connect_to_node(address: &Address, timeout: Duration) -> io::Result<Client> {
+    pub(crate) fn connect_to_node(
+        address: &Address,
+        timeout: Duration,
+    ) -> io::Result<BlockingClient> {
         let mut last = None;
         for found in address.resolve()? {
-            match Client::connect(found, timeout) {
+            match BlockingClient::connect(found, timeout) {
                 Ok(mut client) => return client.check_protocol().map(|()| client),
                 Err(error) => last = Some(error),
             }
@@ -74,13 +77,13 @@ impl Client {
     }
 
     /// Connects. Each later read or write may take `timeout`, too.
-    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Client> {
+    pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> io::Result<BlockingClient> {
         let stream = TcpStream::connect_timeout(&address, timeout)?;
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
         stream.set_nodelay(true)?;
         let chunk = vec![0; 64 << 10].into_boxed_slice();
-        Ok(Client { stream, output: BytesMut::new(), input: BytesMut::new(), chunk })
+        Ok(BlockingClient { stream, output: BytesMut::new(), input: BytesMut::new(), chunk })
     }
 
     /// Adds a request to the pipeline.

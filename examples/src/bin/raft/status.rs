@@ -6,7 +6,7 @@ use kodiak_raft::node::error_chain;
 
 use crate::{
     address::Address,
-    client::{Client, Info},
+    client::{BlockingClient, Info},
     flags::milliseconds,
 };
 
@@ -83,7 +83,7 @@ fn sort_key(id: Option<&str>) -> u64 {
 }
 
 fn ask(address: &Address, timeout: Duration) -> io::Result<Info> {
-    let info = Client::connect_to_node(address, timeout)?.info("raft")?;
+    let info = BlockingClient::connect_to_node(address, timeout)?.info("raft")?;
     match info.field("node_id") {
         Some(_) => Ok(info),
         None => Err(io::Error::other(

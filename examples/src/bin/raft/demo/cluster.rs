@@ -14,7 +14,7 @@ use std::{
 use redis_protocol::resp2::types::BytesFrame;
 
 use super::load::Tally;
-use crate::client::Client;
+use crate::client::BlockingClient;
 
 const NODES: u64 = 3;
 /// Attempts to start the cluster, each with other ports: another process may take a port between
@@ -89,7 +89,7 @@ impl Cluster {
             return Err(format!("node {id} did not start: {}", log.trim()).into());
         };
         self.processes.insert(id, Process { child, client });
-        Client::connect(client, timeout)?;
+        BlockingClient::connect(client, timeout)?;
         Ok(())
     }
 
@@ -103,8 +103,11 @@ impl Cluster {
         self.processes.values().map(|process| process.client).collect()
     }
 
-    fn clients(&self, timeout: Duration) -> impl Iterator<Item = std::io::Result<Client>> + '_ {
-        self.processes.values().map(move |process| Client::connect(process.client, timeout))
+    fn clients(
+        &self,
+        timeout: Duration,
+    ) -> impl Iterator<Item = std::io::Result<BlockingClient>> + '_ {
+        self.processes.values().map(move |process| BlockingClient::connect(process.client, timeout))
     }
 
     /// Writes a key through any node, until it is acknowledged.
@@ -155,7 +158,7 @@ impl Cluster {
     pub(super) fn check(&self, tally: &Tally, timeout: Duration) -> Result<(), Box<dyn Error>> {
         const BATCH: usize = 500;
         for (id, process) in &self.processes {
-            let mut client = Client::connect(process.client, timeout)?;
+            let mut client = BlockingClient::connect(process.client, timeout)?;
             for batch in tally.acknowledged.chunks(BATCH) {
                 batch.iter().for_each(|key| client.push_request(&["GET", key]));
                 client.flush()?;

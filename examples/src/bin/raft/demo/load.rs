@@ -4,7 +4,7 @@ use std::{error::Error, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use crate::client::Client;
+use crate::client::BlockingClient;
 
 /// Requests that a writer has in flight.
 const PIPELINE: usize = 50;
@@ -82,7 +82,7 @@ fn write(
     timeout: Duration,
     done: &mpsc::Sender<(String, bool)>,
 ) {
-    let mut client = Client::connect(address, timeout).ok();
+    let mut client = BlockingClient::connect(address, timeout).ok();
     for batch in keys.chunks(PIPELINE) {
         if let Some(client) = &mut client {
             batch.iter().for_each(|key| client.push_request(&["SET", key, &Tally::value_of(key)]));

@@ -9,7 +9,7 @@ use redis_protocol::resp2::types::BytesFrame;
 use super::priorities;
 use crate::{
     address::Address,
-    client::{Client, Info},
+    client::{BlockingClient, Info},
     flags::{milliseconds, node_id, number},
 };
 
@@ -175,11 +175,11 @@ pub(crate) fn transfer(arguments: &TransferArguments) -> Result<(), Box<dyn Erro
     Ok(())
 }
 
-fn connect(node: &NodeArguments) -> Result<Client, Box<dyn Error>> {
+fn connect(node: &NodeArguments) -> Result<BlockingClient, Box<dyn Error>> {
     let unreachable = |error: std::io::Error| {
         format!("cannot ask the node at {}: {}", node.client, error_chain(&error))
     };
-    Ok(Client::connect_to_node(&node.client, Duration::from_millis(node.timeout))
+    Ok(BlockingClient::connect_to_node(&node.client, Duration::from_millis(node.timeout))
         .map_err(unreachable)?)
 }
 

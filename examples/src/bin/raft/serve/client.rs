@@ -43,14 +43,14 @@ const DISCARDED_BYTES_MAX: usize = 64 << 20;
 /// The next request of a client, or what it waits for.
 #[derive(Debug)]
 pub(super) enum NextRequest {
-    /// Submit a command to the node; its reply goes to [`Client::complete_request`] with this
-    /// number.
+    /// Submit a command to the node; its reply goes to [`ClientConnection::complete_request`] with
+    /// this number.
     Write { number: u64, command: Bytes },
     /// The same, for a query.
     Read { number: u64, query: Bytes },
     /// The same, for a change of the cluster.
     Admin { number: u64, change: AdminRequest },
-    /// Answer it here, with [`Client::push_reply`].
+    /// Answer it here, with [`ClientConnection::push_reply`].
     Local(LocalCommand),
     /// A request waits only for room in the node: call again when there is some.
     WaitForNode,
@@ -94,7 +94,7 @@ struct Received {
 
 /// A client's connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct ClientConnection {
     pub(super) stream: TcpStream,
     pub(super) address: SocketAddr,
     /// Distinguishes this connection from others that had or will have its slot.
@@ -126,14 +126,14 @@ pub(super) struct Client {
     discards_bytes: Option<usize>,
 }
 
-impl Client {
+impl ClientConnection {
     pub(super) fn new(
         stream: TcpStream,
         address: SocketAddr,
         id: u64,
         settings: Settings,
-    ) -> Client {
-        Client {
+    ) -> ClientConnection {
+        ClientConnection {
             stream,
             address,
             id,
@@ -356,7 +356,7 @@ impl Client {
         }
     }
 
-    /// Replies to the request that [`Client::next_request`] has just returned.
+    /// Replies to the request that [`ClientConnection::next_request`] has just returned.
     pub(super) fn push_reply(&mut self, put: impl FnOnce(&mut BytesMut)) {
         if self.replies.is_empty() {
             put(&mut self.output);

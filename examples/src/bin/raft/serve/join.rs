@@ -30,7 +30,7 @@ use redis_protocol::resp2::types::BytesFrame;
 
 use crate::{
     address::Address,
-    client::{Client, Info},
+    client::{BlockingClient, Info},
 };
 
 /// The file that says that the node has yet to be promoted.
@@ -101,11 +101,11 @@ fn members_of(addresses: &[Address]) -> Result<Info, String> {
 
 fn ask_first<T>(
     addresses: &[Address],
-    ask: impl Fn(&mut Client) -> io::Result<T>,
+    ask: impl Fn(&mut BlockingClient) -> io::Result<T>,
 ) -> Result<T, String> {
     let mut errors = Vec::new();
     for address in addresses {
-        match Client::connect_to_node(address, ANSWER_TIMEOUT)
+        match BlockingClient::connect_to_node(address, ANSWER_TIMEOUT)
             .and_then(|mut client| ask(&mut client))
         {
             Ok(answer) => return Ok(answer),

@@ -20,7 +20,7 @@ mod reply;
 
 use super::{
     Settings,
-    client::{Client, NextRequest, Room, Watch},
+    client::{ClientConnection, NextRequest, Room, Watch},
     exit::{CommittedConflict, StorageFailed, UnappliedLog},
     expiry_reads::{self, ExpiryReads},
     explain, join,
@@ -86,7 +86,7 @@ struct Server {
     counts: Arc<Counts>,
     acceptor: Acceptor<TcpListener>,
     settings: Settings,
-    clients: Slab<Client>,
+    clients: Slab<ClientConnection>,
     /// Connections since the start; the last one's id.
     connections_received: u64,
     pending: Slab<PendingRequest>,
@@ -332,7 +332,7 @@ impl Server {
             .and_then(|()| event_loop.register(&stream, token).map_err(io::Error::other));
         match ready {
             Ok(()) => {
-                entry.insert(Client::new(
+                entry.insert(ClientConnection::new(
                     stream,
                     address,
                     self.connections_received,
