@@ -31,10 +31,10 @@ pub enum ProposeError {
     /// Only a leader proposes.
     #[error("this node does not lead; {}", ask_leader(*leader))]
     NotLeader {
-        /// Who does, as far as this node knows.
+        /// The leader, as far as this node knows.
         leader: Option<NodeId>,
     },
-    /// Too much waits for a majority already.
+    /// Too many bytes wait for a majority already.
     #[error(
         "more than Config::uncommitted_bytes ({limit_bytes}) would wait to be committed; try \
         again when some has been"
@@ -73,7 +73,7 @@ pub enum ProposeError {
         /// The next leader.
         to: NodeId,
     },
-    /// No command at all.
+    /// There is no command in the proposal.
     #[error("there is no command to propose")]
     Empty,
 }
@@ -82,7 +82,7 @@ pub enum ProposeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Nobody knows the read index.
+    /// No leader is known that could name the read index.
     #[error("no leader is known; try again after the election")]
     NoLeader,
     /// Too many reads wait already.
@@ -143,7 +143,7 @@ pub enum Action {
         /// The number given to `read_index`.
         id: ReadId,
     },
-    /// Something an operator may want to know.
+    /// Something that an operator may want to know.
     Event(Event),
 }
 
@@ -261,7 +261,7 @@ pub struct InstallSnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadId(pub u64);
 
-/// Something an operator may want to know.
+/// Something that an operator may want to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Event {
@@ -271,7 +271,7 @@ pub enum Event {
         role: Role,
         /// Its term now.
         term: Term,
-        /// Whom it follows, or itself if it leads.
+        /// The leader that it follows, or itself if it leads.
         leader: Option<NodeId>,
     },
     /// The leader gave up because no majority answered within an election timeout.
@@ -413,9 +413,9 @@ pub enum Event {
         /// The term it led.
         term: Term,
     },
-    /// Log time went forward faster than it runs, because nobody knew how long ago the last entry
-    /// had been made: what has expired meanwhile ends now. Said by the leader, if it is a second or
-    /// more.
+    /// Log time went forward faster than it runs, because it was not known how long ago the last
+    /// entry had been made: what has expired meanwhile ends now. Said by the leader, if it is a
+    /// second or more.
     LogTimeStepped {
         /// How far.
         by: Duration,

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::types::{Index, Time};
 
-/// What the disk knows of the commit index, and until when the next write may tell it more.
+/// The commit index that is on the disk, and when a later one is written without a write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct CommitMark {
     /// The greatest commit index handed to the disk in this life.
@@ -30,7 +30,8 @@ impl CommitMark {
         self.deadline = None;
     }
 
-    /// Returns the commit index to be written now. Arms the deadline if the index has risen, and no
+    /// Returns the commit index to be written now, if any. Arms the deadline when the index has
+    /// risen above what is written.
     pub(super) fn advance(
         &mut self,
         now: Time,

@@ -40,8 +40,8 @@ pub struct Config {
     /// - For `max` a leader stays leader without answers from a majority, or with a write of its
     ///   own outstanding.
     pub election_timeout: ElectionTimeout,
-    /// A leader gives up its office when a write of its own has been outstanding for longer, unless
-    /// it is the only voter: then nobody else could lead. Campaigning, and taking over from another
+    /// A leader steps down when a write of its own has been outstanding for longer, unless it is
+    /// the only voter: then no other node could lead. Campaigning, and taking over from another
     /// leader, wait for writes that are outstanding for longer than the longer election timeout.
     /// Must not be shorter than that. Default: `None`, ten times the longer election timeout.
     pub stall_timeout: Option<Duration>,
@@ -84,9 +84,9 @@ pub struct Config {
     /// The most reads that wait for their read index, and the most that one leader keeps for its
     /// followers. Default: 65536.
     pub pending_reads: usize,
-    /// Whether a leader may answer lease reads without asking anybody. Members may have different
-    /// election timeouts: each says for how long it promises to help nobody else into office, which
-    /// is its shorter one. Default: `None`, lease reads ask a majority.
+    /// Whether a leader may answer lease reads without asking its followers. Members may have
+    /// different election timeouts: each states for how long it promises to vote for no other
+    /// candidate, which is its `min`. Default: `None`, lease reads ask a majority.
     pub lease: Option<Lease>,
     /// The most entries that a learner may lack when it is promoted. Default: 1000.
     pub promotion_lag: u64,
@@ -142,7 +142,7 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Node 0 does not exist.
+    /// The id is 0, which no node has.
     #[error("Config::id is 0; node ids start at 1")]
     NoId,
     /// A time is too long.
@@ -180,7 +180,7 @@ pub enum ConfigError {
         /// The longer election timeout.
         longer: Duration,
     },
-    /// Clocks that bad measure nothing.
+    /// The bound on clocks is too large for a lease.
     #[error(
         "Lease::drift_ppm is {drift_ppm}; it must be below 1000000, or no lease would ever hold"
     )]

@@ -1,4 +1,4 @@
-//! Who leads: campaigns, votes and terms (§3.4, §3.6.1), pre-vote (§9.6), leader stickiness
+//! Elections: campaigns, votes and terms (§3.4, §3.6.1), pre-vote (§9.6), leader stickiness
 //! (§4.2.3).
 //!
 //! ```text
@@ -250,7 +250,7 @@ impl Core {
         cause: ElectionCause,
     ) {
         if self.term == Term(0) {
-            return self.ignore(); // Nobody can campaign in the term before the first.
+            return self.ignore(); // No node can campaign in the term before the first.
         }
         let is_free = self.vote.is_none_or(|vote| vote == from)
             && self.leader.is_none_or(|leader| leader == from);

@@ -18,7 +18,7 @@
 //! With every clock's speed between `1 - d` and `1 + d`: a promise of `T` lasts at least `T / (1 +
 //! d)` of true time, and the leader counts on `T * (1 - d) / (1 + d)` of its own clock, which is at
 //! most as long. Its lease lasts as long as a quorum is bound: of the ends of all voters' promises
-//! it is the latest that a quorum reaches. The leader itself helps nobody while it leads.
+//! it is the latest that a quorum reaches. The leader itself grants no vote while it leads.
 //!
 //! A lease ends when its leader steps down. A leader has none before it has committed an entry of
 //! its own term, nor after it has asked another node to campaign, nor while it is no voter. What a

@@ -1,5 +1,4 @@
-//! A state machine that is not there yet: it takes the state of a snapshot, or applies again what
-//! the log held at this node's start.
+//! Loading: a state machine restores a snapshot, or applies again what the log held at the start.
 //!
 //! Such a node commits and answers nothing. So it lets others campaign first, and if it leads for
 //! [`Config::backlog_timeout`](super::Config::backlog_timeout), it hands over to a voter that has
@@ -11,8 +10,8 @@
 //!  node 3   reports 0, matched 900                      restores its own snapshot
 //! ```
 //!
-//! To campaign later is not to campaign never. Where all nodes load, or the only node with an entry
-//! that may be committed does, one of them has to lead (`core/tests/loading.rs`).
+//! It campaigns later, though not never: where all nodes load, or the only node with an entry that
+//! may be committed does, one of them has to lead (`core/tests/loading.rs`).
 
 use crate::types::{Index, NodeId};
 
@@ -38,12 +37,12 @@ impl Loading {
         Loading { last_at_start, deferred: 0 }
     }
 
-    /// A leader is there.
+    /// A leader was heard.
     pub(super) fn reset_deferral(&mut self) {
         self.deferred = 0;
     }
 
-    /// Nobody else can lead before this node has given its entries away.
+    /// No other node can lead before this one has given its entries away.
     pub(super) fn stop_deferring(&mut self) {
         self.deferred = DEFERRED_MAX;
     }
@@ -62,7 +61,7 @@ impl Core {
         self.log.applied() < self.loading_target()
     }
 
-    /// Whether nobody else has a vote, by the configuration in force.
+    /// Whether this node has the only vote, by the configuration in force.
     fn is_sole_voter(&self) -> bool {
         let configuration = self.log.configuration();
         let is_alone = configuration.voters.len() == 1 && configuration.outgoing.is_empty();
@@ -91,7 +90,7 @@ impl Core {
         applied.is_some_and(|applied| applied < self.log.snapshot_index())
     }
 
-    /// What a leader says that has been over the bound, or loading, for too long.
+    /// Reports that this leader has been over the bound, or loading, for too long.
     pub(super) fn report_backlogged(&mut self, to: Option<NodeId>) {
         let event = match (self.is_loading(), self.backlog_bytes()) {
             (true, _) => Event::LeaderLoading { to },

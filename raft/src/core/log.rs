@@ -170,7 +170,8 @@ impl Log {
         self.applied
     }
 
-    /// The state machine has nothing of the snapshot: what it stands for, if there is one.
+    /// Begins with a state machine without state: returns the snapshot that it must restore, if
+    /// any.
     pub(super) fn begin_restore(&mut self) -> Option<SnapshotMeta> {
         let meta = self.snapshot.clone()?;
         self.applied = Index(0);
@@ -196,8 +197,8 @@ impl Log {
         self.configurations.last().map_or(self.first_configuration_index, |&(index, _)| index)
     }
 
-    /// Whether `node` votes in the configuration in force, or in one that may still be the
-    /// cluster's: the one as of the commit index, or any after it.
+    /// Whether `node` votes in the configuration in force, or in one that the cluster may still
+    /// use: the one as of the commit index, or any after it.
     ///
     /// ```text
     ///  node 1   {1 2} x {2}     it has removed itself, and no other node knows: if it stopped
@@ -228,7 +229,7 @@ impl Log {
             .any(|(at, configuration)| is_later(at) && !configuration.is_voter(node))
     }
 
-    /// Whether another configuration is in force than when this was last asked.
+    /// Returns whether another configuration is in force than at the last call.
     pub(super) fn take_configuration_change(&mut self) -> bool {
         std::mem::take(&mut self.has_configuration_news)
     }
@@ -328,7 +329,7 @@ impl Log {
         self.durable = self.durable.min(from.previous());
     }
 
-    /// The log is on disk up to `index`.
+    /// Marks the log as durable up to `index`.
     pub(super) fn mark_durable(&mut self, index: Index) {
         assert!(
             index <= self.last_index(),
@@ -403,7 +404,7 @@ impl Log {
         self.snapshot = Some(meta);
     }
 
-    /// Lets go of the entries up to `base`.
+    /// Removes the entries up to `base`.
     ///
     /// # Panics
     /// If no snapshot includes them, or the state machine lacks them.

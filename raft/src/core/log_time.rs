@@ -141,7 +141,7 @@ pub(super) enum PeerClock {
     /// It has not answered in this term.
     #[default]
     Silent,
-    /// It answers and does not say: its version is older.
+    /// It answers without its clock: its version is older.
     Unsaid,
     /// It showed this when its answer to this round arrived.
     Shown { wall: Stamp, at: Time, round: u64 },
@@ -218,7 +218,7 @@ impl Core {
     /// Log time now, for the entries that this leader is about to make.
     ///
     /// # Panics
-    /// If the last entry's stamp is not known: nobody leads before it is.
+    /// If the last entry's stamp is not known: no node leads before it is.
     pub(super) fn stamping_time(&self) -> Reading {
         self.log_time().expect("a leader knows its last entry")
     }
@@ -247,15 +247,15 @@ impl Core {
         self.log_time.received(self.now, received);
     }
 
-    /// A new term of office begins.
+    /// This node begins to lead.
     pub(super) fn begin_log_time(&mut self) {
         self.log_time.is_continuous &= !planted(Mutant::LogTimeStepsEveryTerm);
         self.log_time.waits_until = self.now.after(self.config.election_timeout.max);
     }
 
-    /// Whether this leader should be given no commands for a moment. Nobody knows how long ago its
-    /// last entry was made, and not all voters have answered, so the clocks that it knows may be
-    /// few, or wrong: a lifetime that began now could end with a step of log time. That is over
+    /// Whether this leader should receive no commands for a moment. It is not known how long ago
+    /// its last entry was made, and not all voters have answered, so the clocks that it knows may
+    /// be few, or wrong: a lifetime that began now could end with a step of log time. That is over
     /// when the first entry of the term is committed and an election timeout has passed, at the
     /// latest.
     #[must_use]

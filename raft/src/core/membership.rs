@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// A configuration whose voters do not answer could commit nothing, neither itself nor a way
-    /// back: the leader would step down, and nobody could be elected.
+    /// back: the leader would step down, and no other could be elected.
     pub(super) fn check_quorum_of(&self, next: &Configuration) -> Result<(), ChangeError> {
         let RoleState::Leader(leading) = &self.state else { return Ok(()) };
         let (id, now, timeout) = (self.config.id, self.now, self.config.election_timeout.max);
@@ -124,8 +124,8 @@ impl Core {
         index
     }
 
-    /// The leader sends to everybody in the configuration at `index`, and no longer, once that is
-    /// committed, to those who are not.
+    /// From now on the leader sends to all members of the configuration at `index`. It stops
+    /// sending to the others once that is committed.
     fn follow_configuration(&mut self, index: Index) {
         self.void_lease();
         let RoleState::Leader(leading) = &mut self.state else { return };

@@ -45,7 +45,7 @@
 //! let now = Now::default();
 //! let mut core = Core::new(Config::new(NodeId(1)), saved, now)?;
 //! let mut applied = Vec::new();
-//! core.handle_timeout(now); // a cluster of one has nobody to wait for
+//! core.handle_timeout(now); // a cluster of one waits for no other node
 //! while let Some(action) = core.poll() {
 //!     match action {
 //!         Action::Write(write) => {
@@ -131,7 +131,7 @@ use terms::IgnoredTerms;
 use transfer::{Fitness, PriorityHandOvers};
 use writes::Writes;
 
-/// What a role knows besides what every role knows (figure 3.1).
+/// A role, and what is known in that role only (figure 3.1).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum RoleState {
     Follower,
@@ -188,16 +188,16 @@ pub struct Core {
     backlog_watch: BacklogWatch,
 
     actions: VecDeque<Action>,
-    /// There was an input since the last `flush`.
+    /// Whether there was an input since the last `flush`.
     is_dirty: bool,
-    /// What the last `Event::Changed` said.
+    /// What the last `Event::Changed` reported.
     reported: (Role, Term, Option<NodeId>),
     ignored_messages: u64,
     ignored_terms: IgnoredTerms,
     second_leaders: SecondLeaders,
-    /// This node's removal is committed.
+    /// Whether this node's removal is committed.
     is_removed: bool,
-    /// The mark of a disk that forgot what it had acknowledged.
+    /// The mark of a disk that forgot: the fence must come after this entry.
     forgot: Option<Index>,
     /// Other nodes whose disks forgot, with this node's last index when it learnt of that.
     forgetful: BTreeMap<NodeId, Index>,

@@ -54,13 +54,13 @@ mutants! {
     CommitOldTerm,
     /// An answer to a request for a vote counts as a grant whatever it says.
     SeenVoteIsGranted,
-    /// A voter grants its vote to everybody whose log is good enough.
+    /// A voter grants its vote to every candidate whose log is good enough.
     VoteTwice,
     /// A vote leaves before it is on disk.
     VoteBeforeDurable,
     /// A voter does not compare logs.
     VoteForShorterLog,
-    /// A refused pre-vote does not say of which term the voter is.
+    /// A refused pre-vote does not name the voter's term.
     PreVoteRejectionWithoutTerm,
     /// A follower does not look at what precedes the entries it gets.
     AppendWithoutPrevious,
@@ -68,9 +68,9 @@ mutants! {
     TruncateWithoutConflict,
     /// A follower acknowledges what is not on its disk yet.
     AckBeforeDurable,
-    /// A write that is done vouches for entries that have replaced those it wrote.
+    /// A write that is done makes entries durable that have replaced those it wrote.
     StaleAppendAck,
-    /// A follower believes its leader's commit index for entries that it has not compared with the
+    /// A follower applies its leader's commit index to entries that it has not compared with the
     /// leader's.
     CommitBeyondVerified,
     /// An answer to an earlier round counts for the latest.
@@ -85,7 +85,7 @@ mutants! {
     LeaseIgnoresPromise,
     /// A leader that has asked another to campaign relies on its lease.
     LeaseAfterTransfer,
-    /// A lease outlives the office.
+    /// A lease outlives its leader's term.
     LeaseSurvivesStepDown,
     /// A lease outlives the configuration whose quorum made it.
     LeaseSurvivesConfiguration,
@@ -103,19 +103,18 @@ mutants! {
     ReadIndexForStrangers,
     /// A node adopts any term, however far ahead of its own.
     AnyTermAdopted,
-    /// A leader that votes alone steps down over a slow write, although nobody else can lead.
+    /// A leader that votes alone steps down over a slow write, although no other node can lead.
     SoleVoterStepsDown,
     /// A leader whose write is slow steps down after an election timeout.
     ShortStallTimeout,
     /// A leader that does not vote is exempt from stepping down over a slow write, as the only
     /// voter is.
     NonVoterSitsOutStall,
-    /// A follower promises to keep still although its leader wants no promises.
+    /// A follower makes a promise although its leader wants none.
     PromiseUnasked,
     /// A restarted voter may vote before a living leader has had the time to reach it.
     VoteBeforeReachable,
-    /// A voter that has come to a later term does not remember whom it has promised to help nobody
-    /// else.
+    /// A voter that has come to a later term forgets what it promised to an earlier leader.
     PromiseForgottenWithTerm,
     /// A command of a session that comes again is applied again.
     RetryAppliesTwice,
@@ -128,9 +127,9 @@ mutants! {
     ExpiryByLocalClock,
     /// A snapshot does not hold the sessions.
     SessionNotInSnapshot,
-    /// A leader whose write is stuck stays in office.
+    /// A leader whose write is stuck goes on leading.
     NoStepDownOnStall,
-    /// A leader without a majority's answers stays in office.
+    /// A leader without a majority's answers goes on leading.
     NoStepDownWithoutQuorum,
     /// What earlier leaders left uncommitted counts for the cap, and can keep the no-op out.
     CapBlocksNoop,
@@ -148,7 +147,7 @@ mutants! {
     LogTimeIsNotLimited,
     /// Each new leader lets log time step, though it knows when the last entry was made.
     LogTimeStepsEveryTerm,
-    /// Commands are proposed before a new leader knows what time it is.
+    /// Commands are proposed before a new leader knows the time.
     CommandsBeforeClocks,
     /// A snapshot is installed although as much is committed here.
     InstallBelowCommit,
@@ -156,15 +155,15 @@ mutants! {
     KeepSuffixAtInstall,
     /// A follower takes entries in although a snapshot is about to take its log's place.
     EntriesDuringInstall,
-    /// A write that was under way at an install vouches for the log that was there before.
+    /// A write that was under way at an install counts for the log that was there before.
     WriteOutlivesInstall,
     /// A node campaigns although a snapshot is about to take its log's place.
     CampaignDuringInstall,
     /// A snapshot is installed before the state machine has the state of the one before.
     InstallBeforeRestored,
-    /// What was overtaken by a snapshot is said to have had no effect.
+    /// A command overtaken by a snapshot is reported as without effect.
     OvertakenIsRefused,
-    /// Entries that were fetched are believed whatever their terms.
+    /// Entries that were fetched are used whatever their terms.
     FetchedTermIgnored,
     /// A restarted voter writes down the length of its new promises while an earlier one lasts.
     EarlierPromiseOverwritten,
@@ -188,13 +187,13 @@ mutants! {
     JointIsNeverLeft,
     /// A leader that has been removed goes on counting itself.
     RemovedLeaderCounts,
-    /// A leader that has been removed stays in office.
+    /// A leader that has been removed goes on leading.
     RemovedLeaderStays,
-    /// Who has its own removal in its log, committed or not, does not campaign.
+    /// A node with its own removal in its log, committed or not, does not campaign.
     RemovalSilencesAtOnce,
-    /// A configuration may be made whose voters do not answer.
+    /// A change may leave voters that do not answer.
     ChangeToTheSilent,
-    /// A voter promises to keep still before its term is on disk.
+    /// A voter makes a promise before its term is on disk.
     PromiseBeforeDurable,
     /// A learner is promoted whatever it lacks.
     PromoteUnseen,
@@ -202,11 +201,11 @@ mutants! {
     IdReused,
     /// The target of a transfer is asked to campaign before everything is on its disk.
     TransferBeforeFlushed,
-    /// A transfer that does not come to pass is never given up.
+    /// A transfer whose target does not take over never ends.
     TransferNeverTimesOut,
     /// A leader takes proposals while it hands over.
     ProposeDuringTransfer,
-    /// A request for votes does not say that the leader wants it.
+    /// A request for votes after a transfer is not marked as one.
     TransferWithoutMark,
     /// Digests of different versions are compared.
     DigestsAcrossVersions,
@@ -230,10 +229,10 @@ mutants! {
     LoadingLeaderStays,
     /// A node whose state machine restores or replays campaigns as soon as others do.
     LoadingCampaigns,
-    /// A node whose state machine restores or replays does not campaign, though nobody else can
+    /// A node whose state machine restores or replays does not campaign, though no other node can
     /// lead.
     LoadingNeverCampaigns,
-    /// A snapshot is written however long it gets.
+    /// A snapshot is written however long it is.
     SnapshotUnbounded,
 }
 

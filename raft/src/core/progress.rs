@@ -85,10 +85,9 @@ pub(super) struct Progress {
     pub(super) fenced_round: Option<u64>,
     /// It reports that this leader contradicts what is committed there, from this entry on.
     pub(super) conflict: Option<Index>,
-    /// A snapshot that is to take the place of its state, beside the entries: that one had gone
-    /// wrong.
+    /// A snapshot that replaces its state, which had gone wrong; it is sent beside the entries.
     pub(super) seeding: Option<Box<SnapshotSender>>,
-    /// Its wall clock. Also of one that forgot: its disk is in doubt, not its clock.
+    /// Its wall clock. That of a follower that forgot counts, too: only its disk is in doubt.
     pub(super) clock: PeerClock,
 }
 
@@ -160,8 +159,8 @@ impl Progress {
         }
     }
 
-    /// The follower has everything up to `matched`, durably, it says in this round; the leader's
-    /// own log begins after `base`. Returns whether that is news.
+    /// Takes in an acknowledgement of this round: the follower has everything up to `matched`,
+    /// durably. The leader's own log begins after `base`. Returns whether `matched` rose.
     pub(super) fn acknowledged(&mut self, matched: Index, base: Index, round: u64) -> bool {
         let is_news = matched > self.matched;
         self.matched = self.matched.max(matched);
@@ -220,7 +219,7 @@ impl Progress {
         true
     }
 
-    /// The follower's log is looked for again, from `guess` backwards.
+    /// Probes the follower's log again, from `guess` backwards.
     pub(super) fn probe_after(&mut self, guess: Index) {
         self.next = guess.next();
         self.mode = Mode::Probe { carried: None };
@@ -229,7 +228,7 @@ impl Progress {
         self.fetch = None;
     }
 
-    /// What counts towards a majority of what the follower has.
+    /// The index up to which the follower counts towards a majority.
     pub(super) fn counted(&self) -> Index {
         if self.forgetting.is_some() && planted(Mutant::ForgottenMakesMajoritySmaller) {
             return Index(u64::MAX);

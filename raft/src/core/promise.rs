@@ -1,5 +1,5 @@
-//! A voter's promises: who has answered a round helps nobody else into office for a while. Leases
-//! rest on that (`lease`).
+//! A voter's promises: after its answer to a round it votes for no other candidate for a while.
+//! Leases rest on that (`lease`).
 //!
 //! In memory a promise is the time at which the leader was last heard. A restart forgets that, so
 //! the length of the longest promise that may still bind is on the disk, with term and vote, before
@@ -13,11 +13,11 @@
 //!                                       |<-------- 250 ms ------->|   |<--- 250 ms --->|
 //! ```
 //!
-//! A node that follows nobody has nothing to save, and what an earlier life has saved goes with the
+//! A node without a leader has nothing to save, and what an earlier life has saved goes with the
 //! next change of term once it is over. So a cluster of one never waits.
 //!
-//! Apart from promises, a restarted node whose configuration has other voters keeps still for two
-//! heartbeat intervals, so that a living leader can reach it before it votes.
+//! Apart from promises, a restarted node whose configuration has other voters neither votes nor
+//! campaigns for two heartbeat intervals, so that a leader can reach it before.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ use super::{Config, Core};
 pub(super) struct Promises {
     /// The length that the hard state has, which may not be durable yet.
     saved: Duration,
-    /// The length that an earlier life saved, and when it is over for certain.
+    /// The length that an earlier life saved, and when it has certainly ended.
     earlier: Duration,
     earlier_until: Time,
-    /// A living leader has had the time to reach this node after its restart.
+    /// From then on a leader has had the time to reach this node after its restart.
     reachable_until: Time,
     /// A leader of this life was promised something.
     has_promised: bool,
@@ -81,23 +81,22 @@ impl Promises {
     }
 }
 
-/// Whether anybody but `id` votes by this log.
+/// Whether another node than `id` votes by this log.
 fn has_other_voters(log: &Log, id: NodeId) -> bool {
     let configuration = log.configuration();
     configuration.voters.union(&configuration.outgoing).any(|&voter| voter != id)
 }
 
 impl Core {
-    /// Whether this node may not help anybody into office, because it has promised its leader so,
-    /// or may have in an earlier life. What a leader asks for itself is an exception to the first
-    /// (§3.10).
+    /// Whether this node must grant no vote: it has promised so to its leader, or may have in an
+    /// earlier life. An election that the leader asked for is an exception to the first (§3.10).
     pub(super) fn is_bound(&self, cause: ElectionCause) -> bool {
         let is_deposing = self.has_recent_leader() && cause == ElectionCause::Timeout;
         is_deposing || self.is_in_restart_wait()
     }
 
     /// Whether this node has been awake for less than a promise of an earlier life can last, or
-    /// than a living leader needs to reach it.
+    /// than a leader needs to reach it.
     pub(super) fn is_in_restart_wait(&self) -> bool {
         self.now < self.promises.wait_until() && !planted(Mutant::VoteRightAfterRestart)
     }

@@ -1,8 +1,8 @@
-//! What a majority says (§3.4, §3.6), in simple and in joint configurations (§4.3).
+//! Majorities (§3.4, §3.6), in simple and in joint configurations (§4.3).
 //!
 //! Pure functions of a configuration and of what is known of each node, computed from scratch each
-//! time: no count has to be kept up to date. They allocate nothing. Of more than [`FEW`] voters the
-//! work is the square of their number.
+//! time: no count has to be kept up to date. They allocate nothing. Of more than [`SMALL_CLUSTER`]
+//! voters the work is the square of their number.
 
 use std::collections::BTreeSet;
 
@@ -11,9 +11,9 @@ use crate::types::{Configuration, NodeId};
 use super::mutants::{Mutant, planted};
 
 /// Up to this number of voters the values are sorted.
-const FEW: usize = 7;
+const SMALL_CLUSTER: usize = 7;
 
-/// How a vote stands.
+/// The state of a vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tally {
     /// A majority said yes.
@@ -29,7 +29,7 @@ pub(super) fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// The greatest value that a quorum has reached or passed; `None` if nobody votes.
+/// The greatest value that a quorum has reached or passed; `None` without voters.
 ///
 /// ```text
 /// voters    1  2  3  4  5
@@ -46,7 +46,7 @@ pub(super) fn agreed<T: Ord + Copy>(
     reached_by_majority(&configuration.outgoing, &value).map(|outgoing| incoming.min(outgoing))
 }
 
-/// How the vote stands; `vote` is `None` for a node that has not answered. A vote without voters
+/// The state of a vote; `vote` is `None` for a node that has not answered. A vote without voters
 /// stays open.
 pub(super) fn tally(configuration: &Configuration, vote: impl Fn(NodeId) -> Option<bool>) -> Tally {
     let incoming = tally_half(&configuration.voters, &vote);
@@ -65,8 +65,8 @@ fn reached_by_majority<T: Ord + Copy>(
     value: &impl Fn(NodeId) -> T,
 ) -> Option<T> {
     let needed = majority(voters.len());
-    if voters.len() <= FEW {
-        let mut marks = [value(*voters.first()?); FEW];
+    if voters.len() <= SMALL_CLUSTER {
+        let mut marks = [value(*voters.first()?); SMALL_CLUSTER];
         let marks = &mut marks[..voters.len()];
         marks.iter_mut().zip(voters).skip(1).for_each(|(mark, &node)| *mark = value(node));
         marks.sort_unstable();

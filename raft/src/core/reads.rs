@@ -14,7 +14,7 @@
 //! ```
 //!
 //! A follower asks its leader and then waits until it has itself applied that much. Reads for which
-//! a lease is enough (`lease`) travel by questions of their own.
+//! a lease is enough (`lease`) travel by requests of their own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -63,7 +63,7 @@ impl LeaderReads {
     }
 }
 
-/// A question to the leader, on behalf of all reads of its kind that arrived in one step.
+/// A request to the leader, for all reads of its kind that arrived in one step.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ReadRequest {
     reads: Vec<ReadId>,
@@ -199,7 +199,7 @@ impl Core {
         }
     }
 
-    /// Asks the leader for all reads of this step at once, a question for each kind.
+    /// Asks the leader for all reads of this step at once, with one request for each kind.
     pub(super) fn send_read_requests(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         for may_lease in [false, true] {
@@ -217,7 +217,7 @@ impl Core {
         }
     }
 
-    /// Asks again what a heartbeat interval has not answered: question or answer may be lost.
+    /// Repeats requests without an answer for a heartbeat interval: request or answer may be lost.
     /// Called when the leader is heard with a new round, so that this needs no timer of its own.
     pub(super) fn repeat_read_requests(&mut self, round: u64) {
         let Some(leader) = self.leader else { return };

@@ -18,13 +18,13 @@ use super::{Action, Core, Event, ProposeError, Proposed, RoleState};
 /// What a leader knows (figure 3.1, "volatile state on leaders").
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leading {
-    /// Everybody else who receives the log.
+    /// What is known of each other node that receives the log.
     pub(super) progress: BTreeMap<NodeId, Progress>,
     /// The no-op with which this term began.
     pub(super) first_index: Index,
-    /// The latest round of AppendEntries to everybody; counts from 1 in each term.
+    /// The latest round of AppendEntries; counts from 1 in each term.
     pub(super) round: u64,
-    /// The round is new: everybody must hear of it, entries or not.
+    /// The round is new: it must be sent to all, with entries or without.
     is_round_due: bool,
     heartbeat_deadline: Time,
     pub(super) quorum_deadline: Time,
@@ -33,8 +33,8 @@ pub(super) struct Leading {
     pub(super) reads: LeaderReads,
     /// Leadership is on its way to another node.
     pub(super) transfer: Option<Transfer>,
-    /// A node was asked to campaign in this term: it may do so at any time, whatever its voters
-    /// have
+    /// A node was asked to campaign in this term. It may do so at any time, whatever its voters
+    /// have promised.
     pub(super) has_sent_timeout_now: bool,
     /// A voter with a higher priority is not looked for before.
     pub(super) hand_over_after: Time,
@@ -363,9 +363,9 @@ impl Core {
         peers.chain(stall).min()
     }
 
-    /// Whether this leader keeps its office over a slow write: it is the only voter by the
-    /// configuration in force, so nobody else could lead. Learners do not matter; an addition that
-    /// is appended ends this.
+    /// Whether this leader goes on leading in spite of a slow write: it is the only voter by the
+    /// configuration in force, so no other node could lead. Learners do not matter; an addition
+    /// that is appended ends this.
     fn may_sit_out_stalls(&self) -> bool {
         let configuration = self.log.configuration();
         let mut voters = configuration.voters.iter();

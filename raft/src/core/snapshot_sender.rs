@@ -29,9 +29,9 @@ pub(super) struct SnapshotSender {
     pub(super) reading: Option<u64>,
     /// The follower has answered since the last silence.
     pub(super) is_answered: bool,
-    /// When it last got further; at first when it began.
+    /// When the follower last received more; at first when the sending began.
     pub(super) progressed: Time,
-    /// Nothing is read before: the newest snapshot was not to be found.
+    /// Nothing is read before this time: the newest snapshot was not found.
     pub(super) rests_until: Time,
 }
 
@@ -61,7 +61,7 @@ impl SnapshotSender {
         }
     }
 
-    /// Whether another piece shall be read now.
+    /// Whether to read another piece now.
     pub(super) fn wants_piece(&self, config: &Config, now: Time) -> bool {
         let pieces = if self.is_answered { config.snapshot_chunks as u64 } else { 1 };
         let window_bytes = pieces * config.snapshot_chunk_bytes as u64;
@@ -73,7 +73,7 @@ impl SnapshotSender {
             && self.rests_until <= now
     }
 
-    /// The follower says how far it is.
+    /// The follower reports how much it has.
     pub(super) fn answered(&mut self, received_bytes: u64, now: Time) {
         if received_bytes > self.received_bytes {
             self.progressed = now;
@@ -91,7 +91,8 @@ impl SnapshotSender {
         self.progressed.after(config.election_timeout.min) <= now
     }
 
-    /// Goes back after silence. Returns a question, if there is nothing left to send.
+    /// Goes back after silence. Returns an empty piece, which asks, if there is nothing left to
+    /// send.
     pub(super) fn retry(&mut self, now: Time, config: &Config) -> Option<Chunk> {
         let is_silent = self.is_silent(now, config);
         let is_done = self.total_bytes > 0 && self.received_bytes == self.total_bytes;

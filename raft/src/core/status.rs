@@ -1,4 +1,4 @@
-//! What a core tells about itself.
+//! The status of a core.
 
 use crate::types::{Configuration, Index, NodeId, Stamp, Term, Time};
 
@@ -13,7 +13,7 @@ pub struct Status {
     pub role: Role,
     /// Its term.
     pub term: Term,
-    /// Whom it takes for the leader of that term.
+    /// The leader of that term, as far as it knows.
     pub leader: Option<NodeId>,
     /// Known to be committed up to here.
     pub commit: Index,
@@ -36,7 +36,7 @@ pub struct Status {
     pub receiving: Option<SnapshotProgress>,
     /// What a leader knows of the others; empty elsewhere.
     pub peers: Vec<PeerStatus>,
-    /// Until when it may answer reads without asking anybody, as far as it knew at its last input;
+    /// Until when it may answer reads without asking its followers, as of its last input;
     /// `None` without a lease.
     pub lease_until: Option<Time>,
     /// The configuration in force.
@@ -44,7 +44,7 @@ pub struct Status {
     /// The entry that brought it; what a snapshot includes if that brought it; 0 for the initial
     /// one.
     pub configuration_index: Index,
-    /// Whom this leader is handing over to.
+    /// The node to which this leader hands over.
     pub transfer_target: Option<NodeId>,
     /// Whether this node knows that its removal is committed.
     pub is_removed: bool,
@@ -75,7 +75,7 @@ pub struct Status {
     pub log_time: Option<LogTimeStatus>,
 }
 
-/// Where log time stands: what the next entry would be stamped with.
+/// Log time, which the next entry would be stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LogTimeStatus {
     /// Log time. A follower counts from when it appended the last entry.

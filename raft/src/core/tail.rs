@@ -7,7 +7,7 @@
 //!                                           three reference counts
 //! ```
 //!
-//! A block goes when nobody holds any of it. So that a few entries do not keep many others in
+//! A block is freed when no part of it is held. So that a few entries do not keep many others in
 //! memory, what is left of a block that is mostly gone moves to one of its own.
 
 use std::collections::VecDeque;
@@ -103,8 +103,7 @@ impl Tail {
         self.parts(from, to).map(|(run, range)| run.bytes_of(range)).sum()
     }
 
-    /// Adds what follows. A part of a block of which it is not nearly all moves to a block of its
-    /// own.
+    /// Adds the entries that follow. A small part of a block moves to a block of its own.
     pub(super) fn push(&mut self, entries: Entries) {
         match entries.into_run() {
             Ok(run) => self.push_run(run),

@@ -13,7 +13,7 @@ use crate::types::{NodeId, Term, Time};
 use super::mutants::{Mutant, planted};
 use super::{Action, Core, Event};
 
-/// Between two events about ignored terms.
+/// The least time between two events about ignored terms.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What was ignored.
@@ -21,7 +21,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct IgnoredTerms {
     /// Messages.
     pub(super) count: u64,
-    /// No event before this.
+    /// The next event comes no earlier.
     quiet_until: Time,
 }
 

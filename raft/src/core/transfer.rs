@@ -50,7 +50,7 @@ pub enum TransferError {
         /// This node.
         node: NodeId,
     },
-    /// There is no other voter.
+    /// No other voter exists that could lead.
     #[error("there is no other voter; promote another member first")]
     NobodyElse,
 }
@@ -114,8 +114,8 @@ pub(super) enum Fitness {
     /// It hands over, to one voter after the other: it does not know which of them can lead.
     Unfit {
         handed_to: Option<NodeId>,
-        /// It has refused a candidate for a shorter log, and heard no leader since: nobody may lead
-        /// before it has given its entries away.
+        /// It has refused a candidate for a shorter log, and heard no leader since: no other node
+        /// can lead before it has given its entries away.
         has_refused_shorter: bool,
     },
 }
@@ -286,8 +286,7 @@ impl Core {
         }
     }
 
-    /// A leader whose removal is committed has nothing left to do but to see to it that another
-    /// leads.
+    /// A leader whose removal is committed hands over, and then steps down.
     pub(super) fn hand_over(&mut self) {
         match self.successor() {
             Some(to) => self.begin_transfer(to),

@@ -6,8 +6,8 @@
 //! persist … before responding to RPCs").
 //!
 //! A completion says only "write 7 is done". What that makes durable was recorded when write 7
-//! left, and every truncation since then has lowered the record. So a late completion cannot vouch
-//! for entries that took the place of those it wrote:
+//! left, and every truncation since then has lowered the record. So a late completion makes no
+//! entries durable that took the place of those it wrote:
 //!
 //! ```text
 //!  write 7: entries 5 6 (term 1)     note: durable up to 6
@@ -120,7 +120,7 @@ impl Writes {
         self.draft.entries.push(entries);
     }
 
-    /// Entries from `from` on are no more.
+    /// Removes the entries from `from` on.
     pub(super) fn truncate_from(&mut self, from: Index) {
         for outstanding in &mut self.outstanding {
             if !planted(Mutant::StaleAppendAck) {
@@ -229,7 +229,7 @@ impl Writes {
         self.commit_mark.deadline()
     }
 
-    /// Keeps a message until write `sequence` is done. One that waits already is not kept twice.
+    /// Keeps a message until write `sequence` is done, once even if it is withheld twice.
     pub(super) fn withhold(&mut self, sequence: u64, message: Message) {
         let is_known = self.withheld.iter().any(|(_, waiting)| *waiting == message);
         if !is_known && self.withheld.len() < WITHHELD_LIMIT {

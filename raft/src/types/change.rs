@@ -16,8 +16,8 @@ use super::{
     ADDRESS_BYTES_MAX, Configuration, DiskId, FeatureLevel, Index, MEMBERS_MAX, Member, NodeId,
 };
 
-/// A change to one member. Several make one change of configuration, and are looked at in their
-/// order: one that is removed first makes room for another at its address.
+/// A change to one member. Several make one change of configuration. They are checked in their
+/// order: the removal of a member makes room for another at its address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum MemberChange {
     /// A new node receives the log.
@@ -44,7 +44,7 @@ pub enum MemberChange {
         address: Option<String>,
         /// Its priority.
         priority: Option<u8>,
-        /// What it supports.
+        /// The feature level that it supports.
         feature_level: Option<FeatureLevel>,
     },
     /// The cluster may use what this feature level brings; each member must support it.
@@ -80,7 +80,7 @@ pub enum ChangeError {
     /// Only a leader changes the membership.
     #[error("this node does not lead; {}", ask_leader(*leader))]
     NotLeader {
-        /// Who does, as far as this node knows.
+        /// The leader, as far as this node knows.
         leader: Option<NodeId>,
     },
     /// The leader has not committed an entry of its own term yet (Ongaro, "bug in single-server
@@ -108,7 +108,7 @@ pub enum ChangeError {
         /// The next leader.
         to: NodeId,
     },
-    /// Nobody would be left to decide anything.
+    /// No voter would be left.
     #[error("no voter would be left; promote another member first")]
     NoVoters,
     /// There is no such member.
@@ -117,7 +117,7 @@ pub enum ChangeError {
         /// The node.
         node: NodeId,
     },
-    /// Ids are never used again.
+    /// The id was used before, or was passed over.
     #[error(
         "a new member's id must be above {highest_id}, the highest that any member ever had, but \
         {node} was chosen"
@@ -128,7 +128,7 @@ pub enum ChangeError {
         /// The highest that any member ever had.
         highest_id: NodeId,
     },
-    /// A new member's disk must be known.
+    /// The new member's disk is missing.
     #[error(
         "the disk of node {node} is 0, which means unknown; give the id that its data folder was \
         made with"
@@ -137,7 +137,7 @@ pub enum ChangeError {
         /// The new member.
         node: NodeId,
     },
-    /// A known disk never changes.
+    /// The member has another disk, which never changes.
     #[error(
         "node {node} has disk {known}; a node on another disk has forgotten its promises: add it \
         with a new id, and \
@@ -149,15 +149,15 @@ pub enum ChangeError {
         /// Its disk.
         known: DiskId,
     },
-    /// Two members cannot have one disk.
+    /// Another member has this disk.
     #[error("disk {disk} is that of node {owner}; each member needs a data folder of its own")]
     DiskInUse {
         /// The disk.
         disk: DiskId,
-        /// Whose it is.
+        /// The member that has it.
         owner: NodeId,
     },
-    /// Two members cannot have one address.
+    /// Another member has this address.
     #[error(
         "address {address} is that of node {owner}; choose another, or remove or update node \
         {owner} first"
@@ -165,7 +165,7 @@ pub enum ChangeError {
     AddressInUse {
         /// The address.
         address: String,
-        /// Whose it is.
+        /// The member that has it.
         owner: NodeId,
     },
     /// The address is too long.
@@ -180,7 +180,7 @@ pub enum ChangeError {
         /// How many there would be.
         members: usize,
     },
-    /// A learner that lags would make the cluster wait for it as soon as it voted (§4.2.1).
+    /// The learner lacks too many entries: as a voter it would make the cluster wait (§4.2.1).
     #[error(
         "node {node} lacks {lag} entries, more than Config::promotion_lag ({limit}); try again \
         when it has caught up"
@@ -193,7 +193,7 @@ pub enum ChangeError {
         /// How many it may lack.
         limit: u64,
     },
-    /// A learner that does not answer would be a voter that does not answer.
+    /// The learner does not answer.
     #[error(
         "node {node} has not answered for an election timeout; start it, or look at its link, and \
         try again"
@@ -202,7 +202,7 @@ pub enum ChangeError {
         /// The learner.
         node: NodeId,
     },
-    /// The voters that would be left could decide nothing, not even to take this back.
+    /// The voters that would be left could not decide, not even to undo this change.
     #[error(
         "of the voters that this would leave, too few have answered within an election timeout: \
         {silent:?} are silent; start \
@@ -212,7 +212,7 @@ pub enum ChangeError {
         /// Those that would vote and do not answer.
         silent: Vec<NodeId>,
     },
-    /// A member could not read what the cluster writes.
+    /// A member does not support the feature level.
     #[error(
         "node {node} supports feature level {supported}, and the cluster would use level {level}: \
         run a newer version \
@@ -221,12 +221,12 @@ pub enum ChangeError {
     FeatureLevelTooHigh {
         /// The member.
         node: NodeId,
-        /// What it supports.
+        /// The feature level that it supports.
         supported: FeatureLevel,
-        /// What the cluster uses, or would.
+        /// The level that the cluster uses, or would use.
         level: FeatureLevel,
     },
-    /// The active feature level never falls.
+    /// The level asked for is below the active one, which never falls.
     #[error(
         "the cluster uses feature level {active} already, and levels are never lowered (asked \
         for: {level})"
@@ -358,8 +358,8 @@ impl Configuration {
         Ok(())
     }
 
-    /// Nobody's level is below the active one; and while that is the base level, none is recorded:
-    /// nodes of that level could not read it.
+    /// Checks that no member's level is below the active one, and that none is recorded while that
+    /// is the base level: nodes of that level could not read it.
     fn check_feature_levels(&mut self) -> Result<(), ChangeError> {
         let level = self.feature_level;
         for (&node, member) in &mut self.members {

@@ -1,4 +1,4 @@
-//! Who belongs to the cluster, and in what capacity.
+//! The members of the cluster: voters and learners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub const MEMBERS_MAX: usize = 127;
 /// The longest address of a member, in bytes.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
-/// What the cluster knows of a member besides its number.
+/// What the cluster knows of a member besides its id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Member {
     /// The member's disk; 0 while it is not known (when the cluster is bootstrapped).
@@ -38,7 +38,7 @@ pub struct Configuration {
     /// What is known of each member.
     pub members: BTreeMap<NodeId, Member>,
     /// The highest id that any member ever had. A new member's is above it, so no id is ever used
-    /// again, and nobody has to remember those that are gone.
+    /// again, and no list of former ids is needed.
     pub highest_id: NodeId,
     /// What the cluster as a whole may use: no more than each member supports.
     pub feature_level: FeatureLevel,
@@ -79,7 +79,7 @@ impl Configuration {
         !self.outgoing.is_empty()
     }
 
-    /// Everybody who receives the log: voters, outgoing voters and learners, each once, in order.
+    /// All that receive the log: voters, outgoing voters and learners, each once, in order.
     pub fn replicas(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.members
             .keys()
@@ -87,8 +87,7 @@ impl Configuration {
             .filter(|&node| self.is_voter(node) || self.learners.contains(&node))
     }
 
-    /// Whether `node` was a member, or was passed over, and is none now: it never will be one
-    /// again.
+    /// Whether `node` is no member and never can be: its id was used, or passed over.
     #[must_use]
     pub fn has_removed(&self, node: NodeId) -> bool {
         node <= self.highest_id && !self.members.contains_key(&node)

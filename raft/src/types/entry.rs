@@ -13,7 +13,7 @@ use super::{
 /// What limits in bytes count for an entry besides its payload.
 const ENTRY_BYTES: usize = 32;
 
-/// What they count for a command's session, number and acknowledgement.
+/// What these limits count for a command's session, number and acknowledgement.
 const SESSION_BYTES: usize = 24;
 
 /// An entry of the log.
@@ -39,8 +39,8 @@ pub enum Payload {
     /// A new configuration of the cluster, in force as soon as it is in the log (§4.1). Boxed
     /// because it is rare, and an entry would otherwise be more than twice as large.
     Configuration(Box<Configuration>),
-    /// Opens a session (§6.3), which is named as [`SessionId::opened`] says and ends when it was
-    /// not used for so long.
+    /// Opens a session (§6.3). [`SessionId::opened`] names it; it ends when it was not used for
+    /// `ttl_ms`.
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
@@ -62,8 +62,8 @@ pub enum Payload {
 pub struct SessionCommand {
     /// The session.
     pub session: SessionId,
-    /// The command's number in its session; not 0, and another one for every other command. The
-    /// same number again is the same command again, and gets the answer that the first one got.
+    /// The command's number in its session; not 0, and another one for every other command. A
+    /// repeated number is the same command again, and gets the first one's answer.
     pub sequence: u64,
     /// The author no longer needs answers to commands with numbers up to this one, and never will
     pub acknowledged: u64,
@@ -80,7 +80,7 @@ pub enum Proposal {
     OpenSession {
         /// In milliseconds of the log's own time.
         ttl_ms: u64,
-        /// A number that nobody else draws.
+        /// A random number, which makes the session's name unique.
         salt: u64,
     },
     /// See [`Payload::SessionCommand`].
@@ -171,9 +171,9 @@ impl Entry {
 pub struct HardState {
     /// The latest term this node has seen.
     pub term: Term,
-    /// Whom it voted for in that term.
+    /// The candidate that it voted for in that term.
     pub vote: Option<NodeId>,
-    /// For how long, at most, this node has promised its leaders to help nobody else into office
+    /// For how long, at most, this node has promised its leaders to vote for no other candidate
     /// ([`Body::Appended`]): it keeps that after a restart, too, whatever its settings are then.
     ///
     /// [`Body::Appended`]: super::Body::Appended

@@ -29,7 +29,7 @@ number! {
     NodeId
 }
 number! {
-    /// A term of office (§3.3 of the dissertation). Starts at 0, in which there is no leader.
+    /// A leader's term (§3.3 of the dissertation). Starts at 0, in which there is no leader.
     Term
 }
 number! {
@@ -37,16 +37,16 @@ number! {
     Index
 }
 number! {
-    /// A client's session. No two of a cluster ever have the same, nor, but by a chance of one in
-    /// 2^64, two of a cluster and of one that was recovered from it.
+    /// A client's session. No two sessions of a cluster have the same id. Nor have, except with a
+    /// chance of one in 2^64, a session of a cluster and one of a cluster that was recovered from
+    /// it.
     SessionId
 }
 
 impl SessionId {
-    /// The name of the session that the entry at `index` opens: the index, so that no later one of
-    /// the same salt has the same name, and the salt, because a cluster that is recovered from what
-    /// is left of another goes on with the indexes where that one had used them, perhaps, for other
-    /// sessions.
+    /// The id of the session that the entry at `index` opens, made of index and salt. The index
+    /// distinguishes sessions of one salt. The salt distinguishes the sessions of a recovered
+    /// cluster, which may use indexes again that the lost one had used for other sessions.
     #[must_use]
     pub fn opened(index: Index, salt: u64) -> SessionId {
         SessionId(index.0.wrapping_add(salt))
@@ -76,7 +76,7 @@ impl Index {
 }
 
 impl Term {
-    /// The greatest term. Nobody campaigns for a later one, and a message of a later one is
+    /// The greatest term. No node campaigns for a later one, and a message of a later one is
     /// ignored.
     pub const MAX: Term = Term(1 << 62);
 
@@ -129,7 +129,7 @@ wide! {
     DiskId
 }
 
-/// Who a log belongs to: written when the data folder is made, compared on every start and in every
+/// The owner of a log: written when the data folder is made, compared on every start and in every
 /// handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {

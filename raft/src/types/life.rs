@@ -5,7 +5,7 @@ use super::{Index, Term};
 /// A life of a node: from one opening of its log to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Life {
-    /// How often the log has been opened. Raised on disk before the node says anything in that
+    /// How often the log has been opened. Raised on disk before the node's first message in that
     /// life. 0 if unknown: a node below feature level 2 does not count.
     pub count: u64,
     /// Drawn at random at each start: two copies of one folder that are started have the same
@@ -25,8 +25,7 @@ pub struct LogPosition {
     pub index: Index,
 }
 
-/// What a node remembers of another one's disk: the latest life that it met, and how far that had
-/// come.
+/// What a node remembers of another node's disk: its latest life, and how far that was durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct PeerRecord {
     /// The latest life.

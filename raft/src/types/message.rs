@@ -8,9 +8,9 @@ use super::{Chunk, Digest, Entries, Index, NodeId, SnapshotMeta, Stamp, Term};
 /// A message from one core to another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Message {
-    /// Who says it.
+    /// The sender.
     pub from: NodeId,
-    /// To whom.
+    /// The receiver.
     pub to: NodeId,
     /// The sender's term; in `RequestPreVote` the term it would campaign in.
     pub term: Term,
@@ -42,7 +42,8 @@ pub enum Body {
         last_index: Index,
         /// The candidate's last term.
         last_term: Term,
-        /// The leader has asked for this campaign, so its followers need not protect it (§4.2.3).
+        /// Whether the leader has asked for this campaign: then its followers need not protect it
+        /// (§4.2.3).
         is_transfer: bool,
     },
     /// Answers `RequestVote`.
@@ -75,7 +76,7 @@ pub enum Body {
     /// (§5). Without data it only asks how far the receiver is.
     InstallSnapshot {
         /// What the snapshot stands for. Boxed because it is rare, and a message would otherwise be
-        /// thrice as large.
+        /// three times as large.
         meta: Box<SnapshotMeta>,
         /// The piece.
         chunk: Chunk,
@@ -96,14 +97,15 @@ pub enum Body {
     TimeoutNow,
     /// A follower asks for the index that a read must wait for (§6.4).
     RequestReadIndex {
-        /// The follower's number for this question, unique in its life.
+        /// The follower's number for this request, unique in its life.
         request: u64,
-        /// Whether the leader's lease is enough; without, or if it has lapsed, a majority is asked.
+        /// Whether the leader's lease is enough. Otherwise, or if it has ended, a majority is
+        /// asked.
         may_lease: bool,
     },
     /// Answers `RequestReadIndex`.
     ReadIndex {
-        /// The question's number.
+        /// The request's number.
         request: u64,
         /// The index to wait for; `None` if the receiver cannot say because it does not lead.
         index: Option<Index>,
@@ -206,14 +208,14 @@ impl Echo {
     }
 }
 
-/// What an answer to a round says of the one that answers. What a node of an older version does not
-/// say is absent.
+/// What a follower reports about itself with each answer. What an older version does not report is
+/// absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct FollowerReport {
     /// The round answered; 0 for none.
     pub round: u64,
-    /// For so long, from when that round arrived, the sender helps nobody else into office (leases
-    /// rest on it).
+    /// How long the sender votes for no other candidate, counted from the arrival of that round.
+    /// Leases rest on it.
     pub promise: Duration,
     /// The sender's wall clock, which steers log time.
     pub wall: Option<Stamp>,

@@ -6,7 +6,7 @@ use std::fmt;
 /// entries.
 ///
 /// Each node supports every level up to its own. A cluster has one *active* level, in its
-/// configuration: nobody writes, proposes or forwards what needs a higher one. An entry raises it
+/// configuration: no node writes, proposes or forwards what needs a higher one. An entry raises it
 /// once every member supports the new level, and nothing ever lowers it.
 ///
 /// | level | log | snapshot | wire | entries |

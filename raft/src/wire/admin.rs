@@ -22,7 +22,7 @@ use crate::types::{DiskId, FeatureLevel, Member, MemberChange, NodeId};
 
 use super::Version;
 
-/// Whether a version has words for it. Version 2 leaves out what members support.
+/// Whether a version can encode it. Version 2 leaves out the members' feature levels.
 pub(super) fn can_encode(version: Version, admin: &AdminRequest) -> bool {
     let needs_levels = |change: &MemberChange| matches!(change, MemberChange::EnableFeatures(_));
     version >= Version::V3

@@ -1,15 +1,15 @@
-//! What can be wrong with what a peer says.
+//! Errors of encoding and decoding.
 
 use super::Version;
 use crate::storage::codec::DecodeError;
 use crate::types::Index;
 
-/// What was wrong with bytes from a peer, or with a message to one. A link on which bytes were
-/// wrong must be closed: where the next frame begins is unknown.
+/// Why bytes from a peer cannot be decoded, or a message to one cannot be encoded. After an error
+/// of decoding the link must be closed: where the next frame begins is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// What connected does not speak this protocol at all.
+    /// The other side does not speak this protocol.
     #[error(
         "not a Kodiak peer: it began with \"{found}\"; is a client, or another service, using the \
         peers' port?"
@@ -18,7 +18,7 @@ pub enum WireError {
         /// Its first bytes, escaped.
         found: String,
     },
-    /// It speaks another version.
+    /// The peer speaks no version that this node knows.
     #[error(
         "the peer speaks version {theirs} of the protocol, this node versions {} to {}: run \
         versions that share one",
@@ -68,7 +68,7 @@ pub enum WireError {
     /// The other side does not let this one in.
     #[error("turned away: {reason}")]
     Refused {
-        /// Why, and what to do, in the other side's words.
+        /// Why, and what to do, as the other side states it.
         reason: String,
         /// Whether the reason is that this node was a member and was removed.
         is_removed: bool,

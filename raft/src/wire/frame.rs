@@ -18,7 +18,7 @@ const PREFIX_BYTES: usize = 8;
 /// The group. It comes before the kind, so that a link with many groups can be sorted by it alone.
 const GROUP_BYTES: usize = 8;
 
-/// Whether a version of the protocol has words for a message.
+/// Whether a version of the protocol can encode a message.
 #[must_use]
 pub fn can_encode(version: Version, message: &PeerMessage) -> bool {
     match message {

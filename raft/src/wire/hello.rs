@@ -1,4 +1,5 @@
-//! The first message of each side of a link: who it is; or, to a caller that is not admitted, why.
+//! The first message of each side of a link: its identity or, for a caller that is not admitted,
+//! the reason.
 
 use std::ops::RangeInclusive;
 
@@ -17,7 +18,7 @@ pub const HELLO_METADATA_BYTES_MAX: usize = 1024;
 /// The longest reason of a [`WireError::Refused`], in bytes; the rest is cut off.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// A line's end in it, so that anything which rewrites line ends is noticed at once.
+/// It contains a line's end, so that anything that rewrites line ends is noticed at once.
 const MAGIC: [u8; 8] = *b"kodiak\r\n";
 
 const VERSION_AT: usize = MAGIC.len();
@@ -34,7 +35,7 @@ const KIND_REFUSAL: u8 = 1;
 const IS_BLANK: u8 = 1;
 const HAS_FORGOTTEN: u8 = 2;
 
-/// Who a node is, as it tells its peers.
+/// A node's description of itself for its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// Its cluster. Others are turned away.
@@ -45,7 +46,7 @@ pub struct Hello {
     pub node: NodeId,
     /// Its disk: a node that comes back on another disk has forgotten its promises.
     pub disk: DiskId,
-    /// Which of its lives this is: a peer knows a restarted node from one that only lost the link,
+    /// Its life: by that a peer distinguishes a restarted node from one that only lost the link,
     /// and an older copy of a folder from the one that it has met. From version 2 comes the nonce
     /// alone; the count is 0.
     pub life: Life,
@@ -55,13 +56,13 @@ pub struct Hello {
     pub feature_level: FeatureLevel,
     /// How far its log was durable when this life began; absent from version 2.
     pub position: Option<LogPosition>,
-    /// Its disk has forgotten what it had acknowledged, and a fence has not been passed yet.
+    /// Whether its disk has forgotten what it had acknowledged, and it has not passed a fence yet.
     pub has_forgotten: bool,
-    /// It knows of no term: it was never part of a cluster, or has forgotten it. Founders want to
-    /// know.
+    /// Whether it knows no term: it was never part of a cluster, or has forgotten it. A bootstrap
+    /// needs this.
     pub is_blank: bool,
-    /// Where it listens for its peers, `host:port`: whom it calls can call back, even if they do
-    /// not know it as a member yet. At most [`ADDRESS_BYTES_MAX`] bytes.
+    /// Where it listens for its peers, `host:port`: a node that it calls can call back, even if it
+    /// does not know it as a member yet. At most [`ADDRESS_BYTES_MAX`] bytes.
     pub address: String,
     /// Whatever the user wants the peers to know, such as the address for clients; at most
     /// [`HELLO_METADATA_BYTES_MAX`].
@@ -106,7 +107,7 @@ pub fn encode_hello(hello: &Hello, version: Version, out: &mut BytesMut) -> Resu
     Ok(())
 }
 
-/// What a node that is not let in is answered instead of a hello.
+/// The answer to a node that is not let in, instead of a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal<'a> {
     /// Why, and what to do. Past 1024 bytes it is cut off.

@@ -141,7 +141,7 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
     }
 }
 
-/// Whether a version has words for it.
+/// Whether a version can encode it.
 pub(super) fn can_encode(version: Version, body: &Body) -> bool {
     version >= Version::V3 || Kind::of_body(body).is_in_version_2()
 }

@@ -1,4 +1,4 @@
-//! The frames between nodes: bytes to messages and back, nothing else. Sockets, and who may
+//! The frames between nodes: bytes to messages and back. Sockets, and who may
 //! connect, are the node's.
 //!
 //! A link begins with one [`Hello`] in each direction; frames with one
@@ -22,8 +22,8 @@
 //! writes; its answer `request u64` and what `outcome` says.
 //!
 //! The length counts what follows the checksum; the checksum covers all other bytes of the hello or
-//! the frame. TCP's own sixteen-bit sum lets one damaged segment in some tens of thousands through,
-//! and a log must not take it in.
+//! the frame. TCP's own 16-bit checksum lets one damaged segment in some tens of thousands through,
+//! which must not reach a log.
 //!
 //! A refusal takes the place of a hello, for a node that is not let in.
 //!
@@ -31,10 +31,10 @@
 //!
 //! The magic and the version come first and never change their places, so that nodes of any two
 //! versions can tell each other why they do not talk. Every other change of these bytes is a new
-//! [`Version`]. The node that calls greets in its newest version; one that answers, in the version
-//! in which it was greeted, if it knows that. A link on which the greeting alone was enough for the
-//! other side to hang up is tried again in the oldest version. After that the link uses the lower
-//! one of the two sides' newest versions. What a version cannot say ([`can_encode`]) is not sent.
+//! [`Version`]. The node that connects sends its hello in its newest version. The other side
+//! answers in the same version, if it knows that. If it hangs up after the hello, the node connects
+//! again with the oldest version. After that the link uses the lower one of the two sides' newest
+//! versions. A message that the version cannot encode ([`can_encode`]) is not sent.
 
 mod admin;
 mod error;

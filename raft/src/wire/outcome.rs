@@ -1,4 +1,4 @@
-//! What became of a forwarded command, as bytes: `kind u8`, and by kind
+//! The outcome of a forwarded command, as bytes: `kind u8`, and by kind
 //!
 //! ```text
 //!  0 answer          index u64, 0 for unknown (not in version 2) | length u32 | bytes
@@ -72,7 +72,7 @@ fn put_refusal(out: &mut BytesMut, refusal: &Refusal) {
             out.put_u64_le(leader.map_or(0, |leader| leader.0));
         }
         Refusal::MachineFailed { .. } => put_refusal(out, &Refusal::NotLeader { leader: None }),
-        // `Outcome::for_peer` has put the backlog into words.
+        // `Outcome::for_peer` has replaced the backlog by a text.
         Refusal::TimedOut
         | Refusal::QueryPanicked
         | Refusal::Loading { .. }

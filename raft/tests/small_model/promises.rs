@@ -111,7 +111,7 @@ fn election_safety(state: &mut ClusterState, core: &Core) -> Result<(), Violatio
     }
 }
 
-/// While a leader holds a lease nobody leads a later term.
+/// While a leader holds a lease no node leads a later term.
 fn lease_exclusion(state: &ClusterState) -> Result<(), Violation> {
     let cores = || state.nodes.iter().map(|node| &node.core);
     let holders =
@@ -125,7 +125,7 @@ fn lease_exclusion(state: &ClusterState) -> Result<(), Violation> {
                 later.id(),
                 later.term()
             );
-            return Err(("while a lease holds nobody leads a later term", details));
+            return Err(("while a lease holds no node leads a later term", details));
         }
     }
     Ok(())

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! A node stops only if a majority of the voters reported one equal value of its own version, and
-//! its own differs. Differing values without a majority are said at every node, and stop nobody.
+//! its own differs. Differing values without a majority are reported at every node, and stop none.
 //!
 //! A follower repeats what the leader has not confirmed, with each round that it answers; a leader
 //! repeats differing values with each round that it begins. So a lost message, or a new leader,
@@ -28,7 +28,7 @@ pub use comparison::DigestConflict;
 use comparison::{Reported, conflict, majority, may_resolve, outvoted, outvoted_by};
 pub(super) use seeding::Seeding;
 
-/// Digests that are kept, of the latest entries: nodes apply at different paces.
+/// The number of digests kept, of the latest entries: nodes apply at different paces.
 const DIGESTS_KEPT: usize = 2;
 
 /// What a core knows of digests.
@@ -169,7 +169,8 @@ impl Core {
         self.send(from, Body::StateDigests(Box::new(reported)));
     }
 
-    /// The leader has a digest: of a member, or its own. Returns whether it has told everybody.
+    /// Takes in a digest at the leader: of a member, or its own. Returns whether all values were
+    /// sent to all members.
     fn record_digest(&mut self, from: NodeId, digest: Digest) -> bool {
         if self.digests.record(from, digest) != Some(true) {
             return false;
@@ -182,7 +183,7 @@ impl Core {
         let configuration = self.log.configuration();
         let has_majority = majority(configuration, &reported, digest.version).is_some();
         self.compare_reported(&reported, false);
-        // Also while values differ: who reports next may decide between them.
+        // Also while values differ: the next report may decide between them.
         let is_sent = is_complete || has_majority || self.has_difference(&reported);
         if is_sent {
             self.send_digest_table(digest.index);
@@ -195,7 +196,7 @@ impl Core {
         !outvoted(configuration, reported).is_empty() || conflict(configuration, reported).is_some()
     }
 
-    /// With each round of a leader, as long as values differ.
+    /// With each round of a leader, while values differ.
     pub(super) fn repeat_digests(&mut self) {
         let differing =
             self.digests.reported.iter().filter(|(_, reported)| self.has_difference(reported));
@@ -207,7 +208,7 @@ impl Core {
         }
     }
 
-    /// Tells every member all values after this entry.
+    /// Sends every member all values after this entry.
     fn send_digest_table(&mut self, index: Index) {
         let RoleState::Leader(leading) = &self.state else { return };
         let Some(reported) = self.digests.reported.get(&index) else { return };
@@ -217,7 +218,7 @@ impl Core {
         }
     }
 
-    /// The leader tells all values after one entry.
+    /// The leader has sent all values after one entry.
     pub(super) fn handle_state_digests(&mut self, from: NodeId, reported: Reported) {
         let Some(index) = reported.values().next().map(|digest| digest.index) else {
             return self.ignore();

@@ -1,5 +1,5 @@
-//! How a node whose state went wrong gets a right one: a snapshot of the leader's. A node whose
-//! newest snapshot cannot be read, while the log before it is gone, gets one in the same way.
+//! Reseeding: a node whose state went wrong takes the state of a leader's snapshot. So does a node
+//! whose newest snapshot cannot be read, while the log before it is gone.
 //!
 //! Its log is right, and so are its votes and acknowledgements. So the snapshot comes beside the
 //! entries, takes the place of the state alone, and what follows it in the log is applied again:
@@ -47,7 +47,7 @@ impl Digests {
         self.seeding = Seeding::default();
     }
 
-    /// A member says what the state is that it has got.
+    /// A member has a state again that is the leader's.
     fn clear_outvoted(&mut self, node: NodeId) {
         self.outvoted.remove(&node);
         for reported in self.reported.values_mut() {
@@ -57,8 +57,8 @@ impl Digests {
 }
 
 impl Core {
-    /// The state machine has stopped because its state is not that of a majority: a leader's
-    /// snapshot shall take its place.
+    /// Requests a leader's snapshot for the state machine, which has stopped because its state is
+    /// not that of a majority.
     pub fn request_state(&mut self, now: Now) {
         self.begin(now);
         if self.digests.divergence.is_some() {
@@ -66,9 +66,8 @@ impl Core {
         }
     }
 
-    /// The file of the newest snapshot is damaged, and the log before it is gone: the leader's
-    /// snapshot of the same entry or a later one shall take its place. The log, the marks, term and
-    /// vote stay.
+    /// Requests a leader's snapshot of the same entry or a later one: the file of the newest
+    /// snapshot is damaged, and the log before it is gone. The log, the marks, term and vote stay.
     pub fn request_snapshot(&mut self, now: Now) {
         self.begin(now);
         if self.log.snapshot_index() > Index(0) && !planted(Mutant::DamagedSnapshotKept) {
@@ -92,7 +91,7 @@ impl Core {
         self.log.applied().max(self.log.snapshot_index())
     }
 
-    /// With each answer to a round: this node needs a snapshot, or has so much of one.
+    /// With each answer to a round: requests a snapshot, or reports how much of one is here.
     pub(in crate::core) fn send_state_request(&mut self) {
         let round = self.following.round();
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
@@ -111,8 +110,8 @@ impl Core {
         self.send(leader, Body::SnapshotProgress { index: floor, received_bytes: 0, report });
     }
 
-    /// A member that is sent entries says that it needs a snapshot of this index or a later one, or
-    /// has so much of one.
+    /// A member that receives entries needs a snapshot of this index or a later one, or reports how
+    /// much of one it has.
     pub(in crate::core) fn handle_state_request(
         &mut self,
         to: NodeId,
@@ -128,7 +127,7 @@ impl Core {
                     seeding.answered(received_bytes, now);
                 }
             }
-            // It comes.
+            // One that is new enough is on its way.
             (Some(seeding), _) if seeding.index() > index => {}
             (seeding, Some(newest)) if newest.index >= index => {
                 *seeding = Some(Box::new(SnapshotSender::new(newest, now)));

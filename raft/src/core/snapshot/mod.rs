@@ -1,5 +1,4 @@
-//! Snapshots (§5): taking one's own, what of the log may go then, and one for a follower that needs
-//! what is gone.
+//! Snapshots (§5): taking them, compacting the log after them, and sending them to followers.
 //!
 //! ```text
 //!  taken      S1          S2          S3          after S3 the log goes back to S2, which serves
@@ -7,9 +6,8 @@
 //!                         ^ kept from here on     follower further behind it goes back further
 //! ```
 //!
-//! The state machine's part is the replica's and the driver's: the core knows only what a snapshot
-//! stands for. A snapshot counts when its file is durable under its name, and only then does
-//! anything go.
+//! The replica and the driver handle content: the core knows only what a snapshot stands for. A
+//! snapshot counts when its file is durable under its name, and only then does anything go.
 
 mod receiving;
 mod sending;
@@ -23,7 +21,7 @@ use super::progress::Mode;
 use super::{Action, Core, Done, RoleState, SnapshotProgress};
 use receiving::Receiving;
 
-/// What the core knows of snapshots besides the newest, which is the log's.
+/// What the core knows of snapshots. The newest one is known to the log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Snapshots {
     /// The one that the state machine is writing to the disk.
@@ -34,7 +32,7 @@ pub(super) struct Snapshots {
     receiving: Option<Receiving>,
     /// Numbers requests for reading and writing pieces.
     last_id: u64,
-    /// A leader's: a member needs a snapshot that includes so much.
+    /// While this node leads: the index that a member needs a snapshot of.
     wanted: Index,
 }
 
@@ -54,7 +52,7 @@ impl Snapshots {
         self.receiving.as_ref().is_some_and(Receiving::is_installing)
     }
 
-    /// A leader's: a member needs a snapshot that includes this.
+    /// A member of this leader's needs a snapshot that includes this index.
     pub(super) fn want(&mut self, index: Index) {
         self.wanted = self.wanted.max(index);
     }

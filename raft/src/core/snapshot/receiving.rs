@@ -138,7 +138,7 @@ impl Core {
         true
     }
 
-    /// Tells the leader how much of the snapshot is here.
+    /// Reports to the leader how much of the snapshot is here.
     pub(in crate::core) fn send_snapshot_progress(&mut self) {
         let Some(leader) = self.leader.filter(|&leader| leader != self.config.id) else { return };
         let Some(receiving) = &self.snapshots.receiving else { return };

@@ -24,7 +24,7 @@ impl Core {
             progress.seeding.take_if(|seeding| seeding.is_silent(now, &self.config));
             let is_seeding = progress.seeding.is_some();
             let Some(sending) = progress.snapshot_sender() else { continue };
-            // A state that is not that of a majority goes nowhere: the next leader sends its own.
+            // A state that is not that of a majority is not sent: the next leader sends its own.
             if self.digests.divergence.is_some() {
                 continue;
             }
@@ -48,7 +48,7 @@ impl Core {
 
     pub(super) fn handle_chunk_read(&mut self, id: u64, chunk: Option<Chunk>) {
         let RoleState::Leader(leading) = &mut self.state else { return };
-        // Who waits for it may have caught up otherwise, or be sent another snapshot by now.
+        // The follower may have caught up otherwise, or receive another snapshot by now.
         let waiting = leading.progress.iter_mut().find_map(|(&to, progress)| {
             let sending = progress.snapshot_sender()?;
             (sending.reading == Some(id)).then_some((to, sending))
