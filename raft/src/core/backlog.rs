@@ -24,12 +24,19 @@ use super::{Core, ProposeError, RoleState};
 /// Attempts after which the wait for the next one grows no more.
 const ATTEMPTS_MAX: u32 = 8;
 
+/// Consecutive entries that are committed and not applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct BacklogStep {
+    last: Index,
+    bytes: usize,
+}
+
 /// The bytes of what is committed and not applied, in steps, so that the bytes after any index can
 /// be computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Backlog {
-    /// The last index and the bytes of consecutive entries, oldest first.
-    steps: VecDeque<(Index, usize)>,
+    /// Oldest first.
+    steps: VecDeque<BacklogStep>,
     bytes: usize,
     /// Steps that are shorter together become one.
     step_bytes: usize,
@@ -45,19 +52,17 @@ impl Backlog {
     pub(super) fn committed(&mut self, last: Index, bytes: usize) {
         self.bytes += bytes;
         match self.steps.back_mut() {
-            Some((end, sum)) if *sum + bytes <= self.step_bytes => {
-                (*end, *sum) = (last, *sum + bytes)
+            Some(step) if step.bytes + bytes <= self.step_bytes => {
+                *step = BacklogStep { last, bytes: step.bytes + bytes };
             }
-            _ => self.steps.push_back((last, bytes)),
+            _ => self.steps.push_back(BacklogStep { last, bytes }),
         }
     }
 
     /// Everything up to `index` is applied.
     pub(super) fn applied(&mut self, index: Index) {
-        while let Some(&(last, bytes)) = self.steps.front().filter(|&&(last, _)| last <= index) {
-            debug_assert!(last <= index);
-            self.steps.pop_front();
-            self.bytes -= bytes;
+        while let Some(step) = self.steps.pop_front_if(|step| step.last <= index) {
+            self.bytes -= step.bytes;
         }
     }
 
@@ -73,8 +78,8 @@ impl Backlog {
 
     /// What another node lacks that has applied everything up to `index`, as far as it is in here.
     fn bytes_after(&self, index: Index) -> usize {
-        let reached = self.steps.partition_point(|&(last, _)| last <= index);
-        self.steps.range(reached..).map(|&(_, bytes)| bytes).sum()
+        let reached = self.steps.partition_point(|step| step.last <= index);
+        self.steps.range(reached..).map(|step| step.bytes).sum()
     }
 }
 

@@ -246,7 +246,8 @@ impl Core {
     pub(super) fn handle_request_vote(
         &mut self,
         from: NodeId,
-        last: (Term, Index),
+        last_index: Index,
+        last_term: Term,
         cause: ElectionCause,
     ) {
         if self.term == Term(0) {
@@ -255,7 +256,8 @@ impl Core {
         let is_free = self.vote.is_none_or(|vote| vote == from)
             && self.leader.is_none_or(|leader| leader == from);
         let is_free = is_free || planted(Mutant::VoteTwice);
-        let is_good = self.log.is_up_to_date(last.0, last.1) || planted(Mutant::VoteForShorterLog);
+        let is_good =
+            self.log.is_up_to_date(last_term, last_index) || planted(Mutant::VoteForShorterLog);
         // A repeated grant promises nothing new.
         let is_bound = self.is_bound(cause) && self.vote != Some(from);
         if !is_free || !is_good || is_bound || self.has_forgotten() || self.is_out_of_terms() {

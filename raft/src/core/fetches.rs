@@ -18,23 +18,30 @@ enum Purpose {
     Last,
 }
 
+/// A fetch without an answer so far, for entries from `from` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PendingFetch {
+    purpose: Purpose,
+    from: Index,
+}
+
 /// The fetches that are under way: at most one for each follower, one to apply and one for the last
 /// entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Fetches {
     last_id: u64,
-    pending: BTreeMap<u64, (Purpose, Index)>,
+    pending: BTreeMap<u64, PendingFetch>,
 }
 
 impl Fetches {
     fn start(&mut self, purpose: Purpose, from: Index, to: Index, limit_bytes: usize) -> Fetch {
         self.last_id += 1;
-        self.pending.insert(self.last_id, (purpose, from));
+        self.pending.insert(self.last_id, PendingFetch { purpose, from });
         Fetch { id: self.last_id, from, to, limit_bytes }
     }
 
     /// A fetch of entries to be sent to a follower.
-    pub(super) fn start_for(
+    pub(super) fn start_to_send(
         &mut self,
         to: NodeId,
         from: Index,
@@ -45,12 +52,12 @@ impl Fetches {
     }
 
     fn is_pending(&self, purpose: Purpose) -> bool {
-        self.pending.values().any(|&(pending, _)| pending == purpose)
+        self.pending.values().any(|pending| pending.purpose == purpose)
     }
 
     /// A leader that steps down sends no more.
     pub(super) fn forget_sends(&mut self) {
-        self.pending.retain(|_, (purpose, _)| !matches!(purpose, Purpose::Send { .. }));
+        self.pending.retain(|_, fetch| !matches!(fetch.purpose, Purpose::Send { .. }));
     }
 }
 
@@ -74,7 +81,9 @@ impl Core {
 
     pub(super) fn handle_fetched(&mut self, id: u64, entries: Vec<Entry>) {
         // This fetch was for a follower of an earlier term.
-        let Some((purpose, from)) = self.fetches.pending.remove(&id) else { return };
+        let Some(PendingFetch { purpose, from }) = self.fetches.pending.remove(&id) else {
+            return;
+        };
         if purpose == Purpose::Last && self.log.last_stamp().is_some() {
             return; // The log has grown meanwhile, and may even have been cut.
         }

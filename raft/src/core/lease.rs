@@ -37,11 +37,18 @@ use super::{Config, Core, ReadError, ReadId, RoleState};
 /// The most rounds whose times are kept.
 const ROUNDS_MAX: usize = 64;
 
+/// A round and the time at which it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct SentRound {
+    round: u64,
+    sent: Time,
+}
+
 /// What a leader knows of its lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct LeaderLease {
     /// When rounds were sent, in their order: of those that a quorum has answered only the latest.
-    rounds: VecDeque<(u64, Time)>,
+    rounds: VecDeque<SentRound>,
     /// It holds before this.
     until: Time,
 }
@@ -61,13 +68,13 @@ impl LeaderLease {
                 place % 2 == 1
             });
         }
-        self.rounds.push_back((round, now));
+        self.rounds.push_back(SentRound { round, sent: now });
     }
 
     /// Until when the sender of this report votes for no other candidate, as far as this leader may
     /// rely on it.
     pub(super) fn bound_until(&self, report: &FollowerReport, now: Time, config: &Config) -> Time {
-        let sent = self.rounds.iter().rev().find(|(round, _)| *round <= report.round);
+        let sent = self.rounds.iter().rev().find(|sent| sent.round <= report.round);
         let promise = if planted(Mutant::LeaseIgnoresPromise) {
             config.election_timeout.min
         } else {
@@ -77,7 +84,7 @@ impl LeaderLease {
             (Some(_), Some(length)) if planted(Mutant::LeaseFromAcknowledgementTime) => {
                 now.after(length)
             }
-            (Some((_, sent)), Some(length)) => sent.after(length),
+            (Some(&SentRound { sent, .. }), Some(length)) => sent.after(length),
             _ => Time(0),
         }
     }
@@ -85,7 +92,7 @@ impl LeaderLease {
     /// A quorum has answered this round, or a later one: the times of earlier rounds no longer
     /// matter.
     fn forget_before(&mut self, round: u64) {
-        while self.rounds.get(1).is_some_and(|(next, _)| *next <= round) {
+        while self.rounds.get(1).is_some_and(|next| next.round <= round) {
             self.rounds.pop_front();
         }
     }

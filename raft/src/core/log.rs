@@ -25,6 +25,13 @@ use super::backlog::Backlog;
 use super::mutants::{Mutant, planted};
 use super::tail::Tail;
 
+/// Entries that were handed out together to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ApplyingBatch {
+    last: Index,
+    bytes: usize,
+}
+
 /// The log, its marks, and the window of what is being applied.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
@@ -46,8 +53,8 @@ pub(super) struct Log {
     commit: Index,
     handed_out: Index,
     applied: Index,
-    /// The last index and the bytes of each batch that is being applied.
-    applying: VecDeque<(Index, usize)>,
+    /// Batches that are being applied, oldest first.
+    applying: VecDeque<ApplyingBatch>,
     applying_bytes: usize,
     /// What is committed and not applied.
     backlog: Backlog,
@@ -533,7 +540,7 @@ impl Log {
             self.commit
         );
         self.handed_out = last.index;
-        self.applying.push_back((last.index, bytes));
+        self.applying.push_back(ApplyingBatch { last: last.index, bytes });
         self.applying_bytes += bytes;
     }
 
@@ -549,7 +556,7 @@ impl Log {
         );
         self.applied = self.applied.max(index);
         self.backlog.applied(self.applied);
-        while let Some(&(last, bytes)) = self.applying.front() {
+        while let Some(&ApplyingBatch { last, bytes }) = self.applying.front() {
             if last > self.applied {
                 break;
             }

@@ -108,10 +108,14 @@ impl LogTime {
     }
 
     /// This node, which leads, has appended entries with that stamp.
-    pub(super) fn made(&mut self, now: Time, reading: Reading, closes_gap: bool) {
+    pub(super) fn note_own(&mut self, now: Time, reading: Reading) {
         self.since = Some(now);
         self.remainder = Duration::from_nanos(u64::from(reading.time.subsec_nanos() % 1_000_000));
-        self.is_continuous |= closes_gap;
+    }
+
+    /// From now on there is no gap before the last entry.
+    pub(super) fn close_gap(&mut self) {
+        self.is_continuous = true;
     }
 
     /// A leader's entries have been appended; this is how the last one came.
@@ -228,7 +232,10 @@ impl Core {
         let has_gap = !self.log_time.is_continuous;
         let closes_gap = has_gap && reading.is_at_target && self.has_heard_all_clocks();
         let is_first = self.log.last_stamp() == Some(Stamp(0));
-        self.log_time.made(self.now, reading, closes_gap);
+        self.log_time.note_own(self.now, reading);
+        if closes_gap {
+            self.log_time.close_gap();
+        }
         if reading.stepped >= STEP_REPORTED_FROM && !is_first {
             self.actions.push_back(Action::Event(Event::LogTimeStepped { by: reading.stepped }));
         }
@@ -336,7 +343,7 @@ mod tests {
                 let reading = log_time.at(now, last, far);
                 prop_assert!(reading.stamp() >= last);
                 last = reading.stamp();
-                log_time.made(now, reading, false);
+                log_time.note_own(now, reading);
             }
             let passed = Duration::from_nanos(parts.iter().sum());
             let lived = since_1970(last) + log_time.remainder - since_1970(LAST);

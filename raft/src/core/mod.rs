@@ -149,6 +149,14 @@ pub enum BootstrapPhase {
     Complete,
 }
 
+/// Role, term and leader, as [`Event::Changed`] reports them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Leadership {
+    role: Role,
+    term: Term,
+    leader: Option<NodeId>,
+}
+
 /// One node's part in Raft.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
@@ -191,7 +199,7 @@ pub struct Core {
     /// Whether there was an input since the last `flush`.
     is_dirty: bool,
     /// What the last `Event::Changed` reported.
-    reported: (Role, Term, Option<NodeId>),
+    reported: Leadership,
     ignored_messages: u64,
     ignored_terms: IgnoredTerms,
     second_leaders: SecondLeaders,
@@ -262,7 +270,7 @@ impl Core {
             fetches: Fetches::default(),
             actions: out_of_terms.into_iter().collect(),
             is_dirty: true,
-            reported: (Role::Follower, term, None),
+            reported: Leadership { role: Role::Follower, term, leader: None },
             ignored_messages: 0,
             ignored_terms: IgnoredTerms::default(),
             second_leaders: SecondLeaders::default(),
@@ -331,13 +339,13 @@ impl Core {
             _ if !is_current => self.answer_stale(from, &body),
             Body::RequestVote { last_index, last_term, is_transfer } => {
                 let cause = ElectionCause::of_request(is_transfer);
-                self.handle_request_vote(from, (last_term, last_index), cause);
+                self.handle_request_vote(from, last_index, last_term, cause);
             }
             Body::Vote { granted } => self.handle_vote(from, granted),
             Body::AppendEntries(append) => self.handle_append_entries(from, append),
             Body::Appended { matched, report } => self.handle_appended(from, matched, &report),
             Body::Rejected { previous_index, hint_index, hint_term, report } => {
-                self.handle_rejected(from, previous_index, (hint_index, hint_term), &report);
+                self.handle_rejected(from, previous_index, hint_index, hint_term, &report);
             }
             Body::InstallSnapshot { meta, chunk, echo } => {
                 self.handle_install_snapshot(from, *meta, chunk, echo);
@@ -552,8 +560,8 @@ impl Core {
     /// Reports to the operator, once, what has changed.
     fn report(&mut self) {
         let (role, term, leader) = (self.role(), self.term, self.leader);
-        if self.reported != (role, term, leader) {
-            self.reported = (role, term, leader);
+        if self.reported != (Leadership { role, term, leader }) {
+            self.reported = Leadership { role, term, leader };
             self.actions.push_back(Action::Event(Event::Changed { role, term, leader }));
         }
         self.report_membership();

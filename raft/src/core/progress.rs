@@ -45,6 +45,13 @@ pub(super) struct Carried {
     round: u64,
 }
 
+/// A message with entries that is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct InFlight {
+    last: Index,
+    bytes: usize,
+}
+
 /// How much may be on its way to one follower.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Windows {
@@ -60,9 +67,8 @@ pub(super) struct Progress {
     pub(super) applied: Option<Index>,
     pub(super) next: Index,
     pub(super) mode: Mode,
-    /// The last index and the bytes of each message with entries that is not acknowledged, oldest
-    /// first.
-    in_flight: VecDeque<(Index, usize)>,
+    /// Messages with entries that are not acknowledged, oldest first.
+    in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
     /// The latest round it has acknowledged.
     pub(super) round: u64,
@@ -151,7 +157,7 @@ impl Progress {
         match &mut self.mode {
             Mode::Probe { carried } => *carried = Some(Carried { last, bytes, round }),
             Mode::Replicate => {
-                self.in_flight.push_back((last, bytes));
+                self.in_flight.push_back(InFlight { last, bytes });
                 self.in_flight_bytes += bytes;
                 self.next = last.next();
             }
@@ -165,7 +171,7 @@ impl Progress {
         let is_news = matched > self.matched;
         self.matched = self.matched.max(matched);
         self.next = self.next.max(self.matched.next());
-        while let Some(&(last, bytes)) = self.in_flight.front() {
+        while let Some(&InFlight { last, bytes }) = self.in_flight.front() {
             if last > self.matched {
                 break;
             }

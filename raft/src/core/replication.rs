@@ -187,7 +187,7 @@ impl Core {
                     if progress.fetch.is_none() {
                         let to_index = self.log.first_in_tail().previous();
                         let fetch =
-                            self.fetches.start_for(to, progress.next, to_index, limit_bytes);
+                            self.fetches.start_to_send(to, progress.next, to_index, limit_bytes);
                         progress.fetch = Some(fetch.id);
                         self.actions.push_back(Action::Fetch(fetch));
                     }
@@ -266,14 +266,15 @@ impl Core {
         &mut self,
         from: NodeId,
         previous: Index,
-        hint: (Index, Term),
+        hint_index: Index,
+        hint_term: Term,
         report: &FollowerReport,
     ) {
-        let guess = self.log.terms().last_at_or_before(hint.0, hint.1);
+        let guess = self.log.terms().last_at_or_before(hint_index, hint_term);
         if self.note_answer(from, report).is_none() {
             return;
         }
-        self.check_rejection(from, hint.0, report);
+        self.check_rejection(from, hint_index, report);
         let Some(progress) = self.note_answer(from, report) else { return };
         progress.rejected(previous, guess);
         self.count_answered_rounds();

@@ -46,6 +46,13 @@ struct Outstanding {
     durable_to: Index,
 }
 
+/// A message that must not leave before a write is done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Withheld {
+    sequence: u64,
+    message: Message,
+}
+
 /// Drafts, outstanding writes and withheld messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Writes {
@@ -53,7 +60,7 @@ pub(super) struct Writes {
     issued: u64,
     done: u64,
     outstanding: VecDeque<Outstanding>,
-    withheld: VecDeque<(u64, Message)>,
+    withheld: VecDeque<Withheld>,
     /// The write that carries the current term and vote.
     hard_state_sequence: u64,
     /// The write that carries the length of the longest promise that may bind.
@@ -231,19 +238,16 @@ impl Writes {
 
     /// Keeps a message until write `sequence` is done, once even if it is withheld twice.
     pub(super) fn withhold(&mut self, sequence: u64, message: Message) {
-        let is_known = self.withheld.iter().any(|(_, waiting)| *waiting == message);
+        let is_known = self.withheld.iter().any(|withheld| withheld.message == message);
         if !is_known && self.withheld.len() < WITHHELD_LIMIT {
-            self.withheld.push_back((sequence, message));
+            self.withheld.push_back(Withheld { sequence, message });
         }
     }
 
     /// The next message whose write is done, in the order in which they were withheld.
     pub(super) fn release(&mut self) -> Option<Message> {
-        let &(sequence, _) = self.withheld.front()?;
-        if sequence > self.done {
-            return None;
-        }
-        self.withheld.pop_front().map(|(_, message)| message)
+        let withheld = self.withheld.pop_front_if(|withheld| withheld.sequence <= self.done)?;
+        Some(withheld.message)
     }
 
     /// Drops what is withheld: it speaks of a term that is over.

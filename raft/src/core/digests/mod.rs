@@ -57,6 +57,22 @@ pub(super) struct Digests {
     pub(super) seeding: Seeding,
 }
 
+/// What a member's digest brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recorded {
+    New,
+    Known,
+    /// It is older than the digests that are kept.
+    TooOld,
+}
+
+/// Whether the same values were compared before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repetition {
+    First,
+    Repeated,
+}
+
 /// What a node knows of the digests of the replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DigestStatus {
@@ -83,13 +99,17 @@ impl Digests {
         }
     }
 
-    /// Takes note of a member's digest. Returns whether it is news; `None` if it is too old.
-    fn record(&mut self, from: NodeId, digest: Digest) -> Option<bool> {
+    /// Takes note of a member's digest.
+    fn record(&mut self, from: NodeId, digest: Digest) -> Recorded {
         let before = self.reported.entry(digest.index).or_default().insert(from, digest);
         while self.reported.len() > DIGESTS_KEPT {
             self.reported.pop_first();
         }
-        self.reported.contains_key(&digest.index).then_some(before != Some(digest))
+        match self.reported.contains_key(&digest.index) {
+            false => Recorded::TooOld,
+            true if before == Some(digest) => Recorded::Known,
+            true => Recorded::New,
+        }
     }
 
     fn agree(&mut self, digest: Digest) {
@@ -172,7 +192,7 @@ impl Core {
     /// Takes in a digest at the leader: of a member, or its own. Returns whether all values were
     /// sent to all members.
     fn record_digest(&mut self, from: NodeId, digest: Digest) -> bool {
-        if self.digests.record(from, digest) != Some(true) {
+        if self.digests.record(from, digest) != Recorded::New {
             return false;
         }
         let Some(reported) = self.digests.reported.get(&digest.index).cloned() else {
@@ -182,7 +202,7 @@ impl Core {
         let is_complete = leading.progress.keys().all(|node| reported.contains_key(node));
         let configuration = self.log.configuration();
         let has_majority = majority(configuration, &reported, digest.version).is_some();
-        self.compare_reported(&reported, false);
+        self.compare_reported(&reported, Repetition::First);
         // Also while values differ: the next report may decide between them.
         let is_sent = is_complete || has_majority || self.has_difference(&reported);
         if is_sent {
@@ -203,7 +223,7 @@ impl Core {
         for (index, reported) in
             differing.map(|(&index, reported)| (index, reported.clone())).collect::<Vec<_>>()
         {
-            self.compare_reported(&reported, true);
+            self.compare_reported(&reported, Repetition::Repeated);
             self.send_digest_table(index);
         }
     }
@@ -233,14 +253,17 @@ impl Core {
         {
             digests.unconfirmed.remove(&index);
         }
-        let is_repeated = digests.last_table == reported;
+        let repetition = match digests.last_table == reported {
+            true => Repetition::Repeated,
+            false => Repetition::First,
+        };
         digests.last_table = reported.clone();
-        self.compare_reported(&reported, is_repeated);
+        self.compare_reported(&reported, repetition);
     }
 
     /// Judges what is reported after one entry. A difference that other voters may still decide is
     /// reported once their answers have had the time of a heartbeat.
-    fn compare_reported(&mut self, reported: &Reported, is_repeated: bool) {
+    fn compare_reported(&mut self, reported: &Reported, repetition: Repetition) {
         let Some(index) = reported.values().next().map(|digest| digest.index) else { return };
         let configuration = self.log.configuration().clone();
         if self.is_leader() {
@@ -251,7 +274,7 @@ impl Core {
             Some(conflict) => {
                 let is_said = self.digests.conflict.is_some_and(|(said, _)| said >= index);
                 let may_resolve = may_resolve(&configuration, reported, conflict.digest.version);
-                if !is_said && (is_repeated || !may_resolve) {
+                if !is_said && (repetition == Repetition::Repeated || !may_resolve) {
                     self.digests.conflict = Some((index, conflict));
                     self.actions.push_back(Action::Event(Event::StatesDiffer(conflict)));
                 }
