@@ -1,22 +1,22 @@
-//! Faults built in on purpose: the simulator must find each of them.
+//! Planted faults: the simulator must detect each of them.
 
 use kodiak_raft::sim::{Failure, Mutant, Options, run};
 
-/// Tries seeds until one fails.
-fn find(mutant: Mutant, seeds: u64, looks_at_disks: bool) -> Option<(u64, Failure)> {
-    let options = Options { mutant: Some(mutant), looks_at_disks, ..Options::default() };
+/// Runs seeds until one fails.
+fn find(mutant: Mutant, seeds: u64, checks_disks: bool) -> Option<(u64, Failure)> {
+    let options = Options::default().mutant(Some(mutant)).checks_disks(checks_disks);
     (0..seeds).find_map(|seed| run(seed, &options).err().map(|failure| (seed, *failure)))
 }
 
-fn must_find(mutant: Mutant, seeds: u64, looks_at_disks: bool) -> Failure {
-    let Some((seed, failure)) = find(mutant, seeds, looks_at_disks) else {
-        panic!("{mutant:?} was not found in {seeds} seeds (looks at disks: {looks_at_disks})");
+fn must_find(mutant: Mutant, seeds: u64, checks_disks: bool) -> Failure {
+    let Some((seed, failure)) = find(mutant, seeds, checks_disks) else {
+        panic!("{mutant:?} was not found in {seeds} seeds (checks disks: {checks_disks})");
     };
     println!(
         "{mutant:?}: seed {seed}, step {}: {}: {:.300}",
         failure.step, failure.invariant, failure.details
     );
-    assert!(!failure.events.is_empty(), "a failure shows what led to it");
+    assert!(!failure.events.is_empty(), "a failure shows the events before it");
     failure
 }
 
@@ -26,7 +26,7 @@ fn a_disk_that_never_syncs_is_found() {
 }
 
 #[test]
-fn a_disk_that_never_syncs_is_found_by_what_clients_and_peers_see() {
+fn clients_and_peers_find_a_disk_that_never_syncs() {
     must_find(Mutant::SyncDoesNothing, 200, false);
 }
 
@@ -43,11 +43,11 @@ fn a_failed_sync_that_is_ignored_is_found() {
 #[test]
 fn an_answer_before_the_sync_is_found() {
     let failure = must_find(Mutant::WrittenBeforeSync, 20, true);
-    assert_eq!(failure.invariant, "durable before it is said to be");
+    assert_eq!(failure.invariant, "durable before it is reported durable");
 }
 
 #[test]
-fn an_answer_before_the_sync_is_found_by_what_clients_and_peers_see() {
+fn clients_and_peers_find_an_answer_before_the_sync() {
     must_find(Mutant::WrittenBeforeSync, 500, false);
 }
 
@@ -77,19 +77,16 @@ fn a_forwarded_command_that_is_repeated_is_found() {
 #[test]
 fn a_clock_that_is_read_too_early_is_found() {
     let failure = must_find(Mutant::StaleClock, 1_000, true);
-    assert_eq!(failure.invariant, "while a lease holds nobody leads a later term");
+    assert_eq!(failure.invariant, "while a lease holds no other node leads a later term");
 }
 
-/// Most seeds show a lost write when a node starts again and has forgotten a promise. What is lost
-/// must also show in the logs of those that did not restart: some seed must break one of Raft's own
-/// invariants (figure 3.2).
+/// Most seeds detect a lost write when a restarted node has forgotten a promise.
+///
+/// The loss must also show in the logs of nodes that did not restart: some seed must break one of
+/// Raft's own invariants (figure 3.2).
 #[test]
 fn lost_writes_break_rafts_own_invariants() {
-    let options = Options {
-        mutant: Some(Mutant::WrittenBeforeSync),
-        looks_at_disks: false,
-        ..Options::default()
-    };
+    let options = Options::default().mutant(Some(Mutant::WrittenBeforeSync)).checks_disks(false);
     let of_raft =
         ["one leader a term", "leader completeness", "log matching", "state-machine safety"];
     let broken = (0..500).find_map(|seed| {

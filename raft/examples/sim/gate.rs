@@ -1,6 +1,7 @@
-//! The mutation gate: for every rule a fault that breaks it, and how many seeds it took to see
-//! that. What seeds cannot show is left to tests of the core, which `cargo test --features mutants`
-//! tries with the fault.
+//! The mutation gate: for each rule, a fault that breaks it and the seeds needed to detect it.
+//!
+//! Faults that seeds cannot show are left to tests of the core, which `cargo test --features
+//! mutants` runs with the fault planted.
 
 use std::process::ExitCode;
 
@@ -8,7 +9,7 @@ use kodiak_raft::sim::{self, Failure, Mutant, Options};
 
 use crate::workers::{Work, Workers};
 
-/// Tries every mutant; prints a table. Fails if one survives its seeds.
+/// Tries every mutant and prints a table. Fails if one survives its seeds.
 pub(crate) fn run(threads: usize, quick: bool) -> ExitCode {
     let mut survivors = Vec::new();
     println!("| rule | mutant | seeds | invariant that broke |\n|---|---|---|---|");
@@ -34,13 +35,16 @@ pub(crate) fn run(threads: usize, quick: bool) -> ExitCode {
     if survivors.is_empty() {
         return ExitCode::SUCCESS;
     }
-    println!("\nnot found: {}. A rule whose mutant survives is not tested.", survivors.join(", "));
+    println!(
+        "\nnot detected: {}. A rule whose mutant survives is not tested.",
+        survivors.join(", ")
+    );
     ExitCode::FAILURE
 }
 
-/// The first seed that shows it, and how.
+/// The failure of the first seed that detects the mutant.
 fn find(mutant: Mutant, threads: usize) -> Option<Box<Failure>> {
-    let options = Options { mutant: Some(mutant), ..Options::default() };
+    let options = Options::default().mutant(Some(mutant));
     let work = Work { seeds: 0..mutant.seeds(), until: None };
     Workers::start(work, threads, &options).watch(|_| {}).1
 }

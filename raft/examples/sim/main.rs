@@ -1,15 +1,16 @@
-//! Runs the simulator: one seed, a range of them, or as many as fit some minutes.
+//! Runs the simulator: one seed, a range of seeds, or seeds for some minutes.
 //!
 //! ```text
-//! cargo run --release -p kodiak-raft --example sim -- --minutes 2
-//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711
-//! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
-//! cargo run --release -p kodiak-raft --example sim -- --seed 4711           # replays it
-//! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace   # and says all that happens in it
-//! cargo run --release -p kodiak-raft --example sim -- --mutants             # are the checks any good?
+//! alias sim='cargo run --release -p kodiak-raft --features mutants --example sim --'
+//! sim --minutes 2
+//! sim --minutes 2 --first 4711
+//! sim --seeds 0..100000
+//! sim --seed 4711           # replays one seed
+//! sim --seed 4711 --trace   # prints all its events
+//! sim --mutants             # tests the checks
 //! ```
 //!
-//! The exit code is 1 if an invariant was broken; what is printed then replays it.
+//! The exit code is 1 if an invariant was broken; the output has the command that replays it.
 
 #![forbid(unsafe_code)]
 
@@ -25,8 +26,7 @@ use clap::Parser;
 use kodiak_raft::sim::{self, Mutant, Options};
 use workers::{Work, Workers};
 
-/// Runs Raft in a simulated world, where a seed decides everything, and checks its invariants after
-/// every step.
+/// Run Raft in a deterministic simulation and check its invariants after every step.
 #[derive(Debug, Parser)]
 #[command(name = "sim")]
 struct Args {
@@ -36,82 +36,78 @@ struct Args {
     /// Run these seeds: `A..B`, the last one excluded.
     #[arg(long, value_parser = range, conflicts_with_all = ["minutes", "mutants"])]
     seeds: Option<Range<u64>>,
-    /// Run seeds for so many minutes, beginning with `--first`: which ones come first is repeatable
-    /// then, how many does depend on the machine.
+    /// Run seeds for this many minutes, beginning with `--first`. The number of seeds depends on
+    /// the machine.
     #[arg(long, conflicts_with = "mutants")]
     minutes: Option<f64>,
-    /// Where `--minutes` begins; without it, where no earlier run began: at a number made of the
-    /// time. CI gives a number made of the commit's files (`git rev-parse HEAD^{tree}`), so that
-    /// every commit tries new seeds, and the same commit the same.
+    /// The first seed of `--minutes`. By default it is derived from the time, so that no two runs
+    /// share seeds. CI derives it from the commit's files (`git rev-parse HEAD^{tree}`), so that
+    /// each commit has its own seeds.
     #[arg(long, visible_alias = "from", requires = "minutes")]
     first: Option<u64>,
-    /// How many threads run seeds.
+    /// The number of threads.
     #[arg(long, default_value_t = std::thread::available_parallelism().map_or(1, usize::from))]
     threads: usize,
-    /// How many events of a seed happen while there are faults.
+    /// The number of events of a seed with faults.
     #[arg(long, default_value_t = Options::default().faulty_steps)]
     steps: u64,
-    /// Build in this fault.
+    /// Plant this fault.
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
-    /// Do not look at the disks: only what nodes and clients see counts.
+    /// Do not check the disks, only what nodes and clients can see.
     #[arg(long)]
     blind: bool,
-    /// Print everything that happens in `--seed`, each line with the hash of all before.
+    /// Print all events of `--seed`, each with the hash of all events up to it.
     #[arg(long, requires = "seed")]
     trace: bool,
-    /// End with a table of what went wrong, and how often, counted where it had its effect.
+    /// End with a table of fault counters. Faults are counted where they take effect.
     #[arg(long, conflicts_with_all = ["trace", "mutants"])]
     faults: bool,
-    /// End with a digest of message bytes, disk calls and applied entries: the same before and
-    /// after a change that changes no behaviour
+    /// End with a digest of message bytes, disk calls and applied entries. It stays the same if a
+    /// change of the program changes no behaviour.
     #[arg(long, requires = "seeds", conflicts_with_all = ["trace", "mutants"])]
     behaviour: bool,
-    /// Build in every fault there is, one after the other, and see that each is found.
+    /// Plant each fault in turn and check that it is detected.
     #[arg(long)]
     mutants: bool,
-    /// With `--mutants`: one fault for each rule that a moment can show.
+    /// With `--mutants`: only the faults that are detected quickly.
     #[arg(long, requires = "mutants")]
     quick: bool,
 }
 
-fn range(words: &str) -> Result<Range<u64>, String> {
-    let (first, end) = words.split_once("..").ok_or("a range of seeds is written `A..B`")?;
-    let number =
-        |word: &str| word.parse::<u64>().map_err(|error| format!("{word:?} is no seed: {error}"));
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (first, end) = text.split_once("..").ok_or("a range of seeds is written `A..B`")?;
+    let number = |word: &str| {
+        word.parse::<u64>().map_err(|error| format!("{word:?} is not a seed: {error}"))
+    };
     let range = number(first)?..number(end)?;
-    if range.is_empty() { Err("there is no seed in this range".to_owned()) } else { Ok(range) }
+    if range.is_empty() { Err("the range of seeds is empty".to_owned()) } else { Ok(range) }
 }
 
-fn mutant(words: &str) -> Result<Mutant, String> {
-    let named = sim::mutants().into_iter().find(|mutant| mutant.to_string() == words);
+fn mutant(text: &str) -> Result<Mutant, String> {
+    let named = sim::mutants().into_iter().find(|mutant| mutant.to_string() == text);
     named.ok_or_else(|| {
         let names: Vec<String> = sim::mutants().iter().map(Mutant::to_string).collect();
-        format!("there is no such mutant; there are: {}", names.join(", "))
+        format!("unknown mutant; the mutants are: {}", names.join(", "))
     })
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let options = Options {
-        faulty_steps: args.steps,
-        looks_at_disks: !args.blind,
-        mutant: args.mutant,
-        ..Options::default()
-    };
+    let options =
+        Options::default().faulty_steps(args.steps).checks_disks(!args.blind).mutant(args.mutant);
     if args.seed.is_none() {
-        // A panic in the code under test is a broken invariant, and is reported as one; a replay shows
-        // where it was.
+        // A panic in the code under test is reported as a broken invariant; a replay shows its
+        // place.
         std::panic::set_hook(Box::new(|_| {}));
     }
     if args.mutants {
         return gate::run(args.threads, args.quick);
     }
+    let tables = Tables { faults: args.faults, behaviour: args.behaviour };
     match args.seed {
         Some(seed) if args.trace => trace(seed, &options),
-        Some(seed) => {
-            many(Work { seeds: seed..seed + 1, until: None }, 1, &options, args.faults, false)
-        }
+        Some(seed) => run_seeds(Work { seeds: seed..seed + 1, until: None }, 1, &options, tables),
         None => {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
@@ -123,18 +119,18 @@ fn main() -> ExitCode {
                     Work { seeds: first..u64::MAX, until: Some(until) }
                 }
             };
-            many(work, args.threads.max(1), &options, args.faults, args.behaviour)
+            run_seeds(work, args.threads.max(1), &options, tables)
         }
     }
 }
 
-/// The first of a million seeds for every second since 1970: more than one second can run.
+/// A first seed derived from the time: each second has a million seeds, more than can run in it.
 fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() * 1_000_000
 }
 
-/// Prints all that happens. Two processes that run the same seed must print the same.
+/// Prints all events. Two processes that run the same seed must print the same.
 fn trace(seed: u64, options: &Options) -> ExitCode {
     let (verdict, lines) = sim::trace(seed, options);
     let mut out = std::io::stdout().lock();
@@ -143,23 +139,23 @@ fn trace(seed: u64, options: &Options) -> ExitCode {
             Ok(report) => writeln!(out, "{report:#?}"),
             Err(failure) => writeln!(out, "{failure}"),
         });
-    // A closed pipe is no error here: the reader has seen enough.
+    // A closed pipe only ends the output.
     if printed.is_err() || verdict.is_err() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn many(
-    work: Work,
-    threads: usize,
-    options: &Options,
-    with_faults: bool,
-    with_behaviour: bool,
-) -> ExitCode {
+/// What to print after the last seed.
+struct Tables {
+    faults: bool,
+    behaviour: bool,
+}
+
+fn run_seeds(work: Work, threads: usize, options: &Options, tables: Tables) -> ExitCode {
     let workers = Workers::start(work, threads, options);
     let (total, failure) = workers.watch(|total| println!("{total}"));
-    if with_faults {
+    if tables.faults {
         println!("{}", total.faults());
     }
-    if with_behaviour {
+    if tables.behaviour {
         println!("{}", total.behaviour());
     }
     match failure {
@@ -169,12 +165,13 @@ fn many(
         }
         Some(failure) => {
             println!("{total}\n\n{failure}\n");
-            let blind = if options.looks_at_disks { "" } else { " --blind" };
+            let blind = if options.checks_disks { "" } else { " --blind" };
             let mutant =
                 options.mutant.map_or(String::new(), |mutant| format!(" --mutant {mutant}"));
             println!(
-                "replay it with: cargo run --release -p kodiak-raft --example sim -- --seed {} --steps {}{blind}{mutant}\n\
-                 and when it is mended, add the seed to raft/tests/sim_seeds.txt",
+                "replay it with: cargo run --release -p kodiak-raft --example sim -- \
+                 --seed {} --steps {}{blind}{mutant}\n\
+                 and when it is fixed, add the seed to raft/tests/sim_seeds.txt",
                 failure.seed, options.faulty_steps
             );
             ExitCode::FAILURE

@@ -16,7 +16,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
     pub(crate) seeds: Range<u64>,
-    /// No seed is begun after this.
+    /// No seed starts after this time.
     pub(crate) until: Option<Instant>,
 }
 
@@ -124,11 +124,11 @@ impl Total {
         format!("behaviour of {} seeds: {:016x}", self.seeds, self.behaviour)
     }
 
-    /// What went wrong, and how often; also what never did.
+    /// The table of fault counters, zeros included.
     pub(crate) fn faults(&self) -> String {
-        let row = |(words, count)| format!("| {words} | {count} |\n");
+        let row = |(name, count)| format!("| {name} | {count} |\n");
         let rows: String = self.fault_counters.iter().map(row).collect();
-        format!("| what went wrong | times |\n|---|---|\n{rows}")
+        format!("| fault | times |\n|---|---|\n{rows}")
     }
 }
 
@@ -137,8 +137,9 @@ impl fmt::Display for Total {
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
-            "{:6.1} s: {} seeds, {} steps ({:.0} a second), {} virtual s; {} leaders, {} starts, {} disks lost, \
-             {} entries, {} snapshots installed, {} writes and {} reads answered, {} histories undecided",
+            "{:6.1} s: {} seeds, {} steps ({:.0} a second), {} virtual s; {} leaders, {} starts, \
+             {} disks lost, {} entries, {} snapshots installed, {} writes and {} reads answered, \
+             {} histories undecided",
             seconds,
             self.seeds,
             self.steps,

@@ -1,8 +1,8 @@
-//! A digest of what a run does to the outside: message bytes, disk calls, applied entries.
+//! A digest of the externally visible behaviour: message bytes, disk calls, applied entries.
 //!
-//! Unlike [`Report::trace_hash`](super::Report::trace_hash) it looks at bytes only, so it stays the
-//! same when types and names change and nothing else does. `--example sim -- --seeds 0..1000
-//! --behaviour` prints the sum over seeds.
+//! Unlike [`Report::trace_hash`](super::Report::trace_hash) it covers bytes only, so it does not
+//! change with types and names. `--example sim -- --seeds 0..1000 --behaviour` prints the sum over
+//! seeds.
 
 use std::hash::Hasher;
 
@@ -11,7 +11,7 @@ use crate::types::{Entry, Time};
 
 use super::trace::StableHasher;
 
-/// What is hashed, in the order in which it happens.
+/// The digest so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Behaviour {
     hasher: StableHasher,
@@ -36,7 +36,7 @@ impl Behaviour {
         self.bytes(frame);
     }
 
-    /// A node applies this.
+    /// A node applies this entry.
     pub(super) fn applies(&mut self, now: Time, node: usize, entry: &Entry) {
         self.numbers([8, now.0, node as u64, entry.index.0]);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -46,13 +46,13 @@ impl Behaviour {
         self.buffer = buffer;
     }
 
-    /// A disk is called, with a name or content, for this file and place in it.
+    /// A disk is called for this file and offset, with a name or content.
     pub(super) fn disk(&mut self, call: DiskCall, inode: u64, offset: u64, bytes: &[u8]) {
         self.numbers([call as u64, inode, offset, 0]);
         self.bytes(bytes);
     }
 
-    /// Takes in what another digest has come to.
+    /// Adds another digest.
     pub(super) fn add(&mut self, other: &Behaviour) {
         self.hasher.write_u64(other.digest());
     }

@@ -1,4 +1,4 @@
-//! Clients: what they have under way, and the numbers of their commands.
+//! Clients: their pending operations, and the numbers of their commands.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,17 @@ use super::checks::Operation;
 use super::kv::ID_STEP;
 use crate::replica::RequestId;
 
-/// See the module.
+/// The clients. See the module.
 #[derive(Debug)]
 pub(super) struct Clients {
-    /// What has no outcome yet, by request number.
+    /// Pending operations, by request number.
     pub(super) open: BTreeMap<u64, Operation>,
     pub(super) under_way: Vec<usize>,
     last_request: u64,
     last_command: u64,
-    /// The place of the probe's author.
+    /// The client that sends probes.
     pub(super) probe_author: usize,
-    /// How many of its probes each node has answered.
+    /// The number of probes that each node has answered.
     pub(super) probes_answered: Vec<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Clients {
         Some(operation)
     }
 
-    /// A process has died: nobody will tell what became of what it was asked.
+    /// A process has died: its requests will have no outcome.
     pub(super) fn forget_node(&mut self, node: usize) {
         let under_way = &mut self.under_way;
         self.open.retain(|_, operation| {

@@ -1,16 +1,16 @@
-//! A machine's clocks: each with an origin and a speed of its own.
+//! A machine's clocks, each with its own origin and speed.
 
 use crate::types::{Now, Stamp, Time};
 
-/// How much faster or slower than time a clock may run, in millionths: more than a machine's quartz
-/// is ever off.
+/// The most that a clock drifts, in millionths: more than the quartz of any machine.
 pub(super) const MOST_DRIFT: u64 = 10_000;
 
-/// What clocks are off by where leases are to be tried, in millionths: so much that a lease that
-/// does not allow for it is soon wrong.
+/// The drift of clocks in runs that test leases, in millionths.
+///
+/// It is so large that a lease that does not allow for it soon fails.
 pub(super) const WIDE_DRIFT: u64 = 200_000;
 
-/// For a while a wall clock is wrong by so much.
+/// A wall clock is wrong by `by_ms` for a while.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WallError {
     pub(super) from: Time,
@@ -25,11 +25,11 @@ pub(super) struct Clock {
     pub(super) monotonic_offset: u64,
     /// The wall clock at virtual time 0, in milliseconds; jumps.
     pub(super) wall_offset: u64,
-    /// The same before it has jumped.
+    /// The same, without jumps.
     pub(super) true_offset: u64,
-    /// It is wrong for a while.
+    /// A temporary error of the wall clock.
     pub(super) wall_error: Option<WallError>,
-    /// What it shows of a million units of time.
+    /// The time shown for a million units of real time.
     pub(super) speed: u64,
 }
 
@@ -44,18 +44,18 @@ impl Clock {
         Now { monotonic: Time(shown + self.monotonic_offset), wall }
     }
 
-    /// What the wall clock would show if it had always been right.
+    /// The reading of the wall clock without its errors.
     pub(super) fn true_wall(self, virtual_time: Time) -> u64 {
         self.shown(virtual_time.0) / 1_000_000 + self.true_offset
     }
 
-    /// Whether the wall clock is wrong, or has been.
+    /// Whether the wall clock is, or has been, wrong.
     pub(super) fn was_wrong_by(self, virtual_time: Time) -> bool {
         self.wall_offset != self.true_offset
             || self.wall_error.is_some_and(|error| error.from <= virtual_time)
     }
 
-    /// How far the clock has come. Virtual time is at most hours, so that the product fits.
+    /// The time that has passed by this clock. Virtual time is at most hours, so the product fits.
     fn shown(self, virtual_nanos: u64) -> u64 {
         virtual_nanos * self.speed / 1_000_000
     }

@@ -1,5 +1,6 @@
-//! Counters of faults, counted where each has its effect: a kind of fault that is drawn and
-//! changes nothing tests nothing.
+//! Fault counters, incremented where a fault takes effect.
+//!
+//! A fault that is drawn and changes nothing tests nothing.
 
 macro_rules! fault_counters {
     ($($name:ident = $words:literal,)*) => {
@@ -14,19 +15,19 @@ macro_rules! fault_counters {
 }
 
 fault_counters! {
-    Partitioned = "network: two groups are parted",
-    PartlyCut = "network: some directed pairs are cut",
-    Deaf = "network: a node hears nothing",
-    Mute = "network: a node is not heard",
-    Late = "network: a node is not heard, and hears late",
-    Alone = "network: a node is alone, with many writes",
-    Cut = "message lost: its way is cut",
+    Partitioned = "network: partitioned into two groups",
+    LinksCut = "network: some directed links cut",
+    Deaf = "network: a node receives nothing",
+    Mute = "network: a node's messages are lost",
+    DelayedNode = "network: a node's messages are lost, and it receives late",
+    Isolated = "network: a node is isolated, with many writes",
+    Cut = "message lost: its link is cut",
     Lost = "message lost by chance",
     Repeated = "message repeated",
     Straggled = "message late by up to three elections",
-    HeldUp = "message held up on the way to a node that hears late",
+    Delayed = "message delayed to a node that receives late",
     Overtaken = "message overtaken by a later one",
-    Corrupted = "bytes changed on the way",
+    Corrupted = "bytes changed in transit",
     Broken = "connection broken",
     TornAtSector = "power loss: a write torn at a sector's boundary",
     TornWithinSector = "power loss: a write torn within a sector",
@@ -42,50 +43,50 @@ fault_counters! {
     DiedOpening = "process died while it opened its log",
     Killed = "process killed",
     Paused = "process paused",
-    Felled = "leader felled after its election",
+    LeaderFailed = "leader failed after its election",
     TimerLate = "timer late",
     ClockJumped = "wall clock jumped",
-    ClockWrong = "wall clock a day wrong, for three seconds or for good",
-    Drifting = "node whose clock runs wrong",
+    ClockWrong = "wall clock a day wrong, for three seconds or permanently",
+    Drifting = "node whose clock drifts",
     SyncFailed = "sync failed",
     ReadFailed = "read failed (EIO)",
     WriteFailed = "write failed (EIO)",
     NoRoom = "no room on the disk (ENOSPC)",
     Stalled = "disk stalled for three elections",
     MachineSlow = "state machine slow, up to two elections a job",
-    Backlogged = "leader over its backlog's bound, and nobody to hand over to",
+    Backlogged = "leader over its backlog's bound, and no node to hand over to",
     HandedOverBacklog = "leader over its backlog's bound handed over",
-    LeaderLoading = "leader whose machine restores or replays, and nobody to hand over to",
+    LeaderLoading = "leader whose machine restores or replays, and no node to hand over to",
     HandedOverLoading = "leader whose machine restores or replays handed over",
-    UnappliedFull = "log that a sick state machine cannot apply over its quota",
-    MachineFailing = "state machine refused an entry, or panicked",
-    StateWrong = "state machine's state went wrong",
-    StateFound = "a wrong state found by its digest",
-    StateReplaced = "a wrong state replaced by a leader's snapshot",
-    StateSpread = "a wrong state spread by a snapshot before it was found",
-    SnapshotAsked = "snapshot that could not be read, and was asked for",
+    UnappliedFull = "quota exceeded by the log that a failed state machine cannot apply",
+    MachineFailing = "state machine returned an error or panicked",
+    StateWrong = "state machine's state corrupted",
+    StateFound = "a corrupted state found by its digest",
+    StateReplaced = "a corrupted state replaced by a leader's snapshot",
+    StateSpread = "a corrupted state spread by a snapshot before it was found",
+    SnapshotAsked = "unreadable snapshot, and another one requested",
     Rotted = "bits rotted",
     Misdirected = "write misdirected",
-    LostDisk = "node lost its disk's promises",
-    MembersChanged = "operator: a change of members begun",
+    LostDisk = "node lost: its disk is damaged",
+    MembersChanged = "operator: a membership change begun",
     JointBegun = "operator: a joint change begun",
     JointInterrupted = "operator: a joint change whose leader died",
     FeaturesEnabled = "operator: the feature level raised",
     LeaderUnvoted = "operator: a leader lost its vote",
-    IdAskedAgain = "operator: an id that is gone asked for, and refused",
-    TransferBegun = "operator: a transfer of leadership begun",
+    IdAskedAgain = "operator: a used id requested, and refused",
+    TransferBegun = "operator: a leadership transfer begun",
     Wiped = "operator: a disk wiped",
     TermOutOfRange = "message of a broken peer: a term that no cluster reaches",
     ForgotInReach = "disk put back, within reach of its leader",
-    ForgotOutOfReach = "disk put back, its leader gone before it was told",
-    ForgotWorse = "disk put back, without a promise that holds",
-    CopyTurnedAway = "copy of a folder turned away",
+    ForgotOutOfReach = "disk put back, its leader gone before the report",
+    ForgotBeyondTolerance = "disk put back, beyond what Raft tolerates",
+    CopyRejected = "copy of a folder rejected",
     LossReported = "acknowledged writes lost, and reported",
-    UnsettledSilent = "folders put back, and the nodes differ in the end without a report so far",
-    LossSilent = "acknowledged writes lost, nobody left that knew",
+    UnsettledSilent = "folders put back, and the nodes differ at the end without a report",
+    LossSilent = "acknowledged writes lost, and no remaining node knew",
 }
 
-/// How often each thing went wrong.
+/// The number of faults of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultCounters([u64; NAMES.len()]);
 
@@ -104,12 +105,12 @@ impl FaultCounters {
         self.0[counter as usize]
     }
 
-    /// How often each thing went wrong, in words, in a fixed order; also what never did.
+    /// The description and number of each fault, in a fixed order, zeros included.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         NAMES.iter().copied().zip(self.0)
     }
 
-    /// Counts what went wrong elsewhere, too.
+    /// Adds the counters of another run or component.
     pub fn add(&mut self, other: &FaultCounters) {
         self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::checks::Verdict;
-use super::disk::{BadCall, Full};
+use super::checks::CheckResult;
+use super::disk::{DiskFull, FailingCall};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::options::FaultKind;
@@ -12,12 +12,12 @@ use super::world::World;
 
 impl World {
     /// Injects one of the faults of this run, and schedules the next.
-    pub(super) fn fault(&mut self) -> Verdict {
-        if self.calm || self.plan.faults.is_empty() {
+    pub(super) fn fault(&mut self) -> CheckResult {
+        if self.faults_ended || self.plan.faults.is_empty() {
             return Ok(());
         }
         let pause = self.random.duration(self.plan.fault_interval);
-        self.after(pause, SimEvent::Fault);
+        self.schedule_after(pause, SimEvent::Fault);
         if self.is_quiet() {
             return Ok(());
         }
@@ -30,13 +30,13 @@ impl World {
         match kind {
             FaultKind::Partition | FaultKind::CutLinks | FaultKind::Deaf => {
                 self.cut_links(kind, node);
-                self.after(down * 2, SimEvent::Heal);
+                self.schedule_after(down * 2, SimEvent::Heal);
             }
-            FaultKind::Late => {
+            FaultKind::DelayedNode => {
                 self.delay_incoming(node);
-                self.after(self.plan.election_timeout.max * 2 + down, SimEvent::Heal);
+                self.schedule_after(self.plan.election_timeout.max * 2 + down, SimEvent::Heal);
             }
-            FaultKind::Alone => return self.isolate(node),
+            FaultKind::Isolated => return self.isolate(node),
             FaultKind::BreakLink => {
                 let other = self.random.below(self.plan.nodes as u64) as usize;
                 if other != node {
@@ -51,20 +51,23 @@ impl World {
                 self.processes[node].effects_left = Some(effects);
             }
             FaultKind::PowerLossAmidCalls if self.processes[node].running.is_some() => {
-                self.processes[node].disk.fail_after(self.random.below(12));
+                self.processes[node].disk.cut_power_after(self.random.below(12));
             }
             FaultKind::PowerLossAmidCalls => {}
             FaultKind::Pause => self.pause(node, down),
-            FaultKind::SyncFails => self.processes[node].disk.fail_next(BadCall::Sync),
+            FaultKind::SyncFails => self.processes[node].disk.fail_next(FailingCall::Sync),
             FaultKind::CallFails => {
-                let call = self.random.pick(&[BadCall::Read, BadCall::Write]);
+                let call = self.random.pick(&[FailingCall::Read, FailingCall::Write]);
                 self.processes[node].disk.fail_next(call);
             }
             FaultKind::DiskFull => {
-                let full =
-                    if self.random.chance(5_000) { Full::Everything } else { Full::Snapshots };
+                let full = if self.random.chance(5_000) {
+                    DiskFull::Everything
+                } else {
+                    DiskFull::Snapshots
+                };
                 self.processes[node].disk.set_full(full);
-                self.after(down, SimEvent::RoomOnDisk { node });
+                self.schedule_after(down, SimEvent::RoomOnDisk { node });
             }
             FaultKind::Rot | FaultKind::Misdirect => self.damage(kind, node),
             FaultKind::ClockJump => {
@@ -78,16 +81,16 @@ impl World {
 
     /// Isolates a node for some elections and sends it many writes first: if it led, its log
     /// grows beyond what the others will have.
-    fn isolate(&mut self, node: usize) -> Verdict {
+    fn isolate(&mut self, node: usize) -> CheckResult {
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.set_cut(node, other, true);
             self.network.set_cut(other, node, true);
         }
         let elections = self.random.pick(&[3, 6, 12]);
-        self.after(self.plan.election_timeout.max * elections, SimEvent::Heal);
-        self.count_fault(FaultCounter::Alone);
+        self.schedule_after(self.plan.election_timeout.max * elections, SimEvent::Heal);
+        self.count_fault(FaultCounter::Isolated);
         let writes = self.random.between(1, 12);
-        (0..writes).try_for_each(|_| self.unasked_write(node))
+        (0..writes).try_for_each(|_| self.submit_extra_write(node))
     }
 
     /// The node of the next fault: half of the time a leader, because faults of leaders find most.
@@ -113,7 +116,7 @@ impl World {
         let deaf = self.random.chance(5_000);
         self.count_fault(match kind {
             FaultKind::Partition => FaultCounter::Partitioned,
-            FaultKind::CutLinks => FaultCounter::PartlyCut,
+            FaultKind::CutLinks => FaultCounter::LinksCut,
             _ if deaf => FaultCounter::Deaf,
             _ => FaultCounter::Mute,
         });
@@ -141,35 +144,35 @@ impl World {
     fn delay_incoming(&mut self, node: usize) {
         let delay = self.random.duration(self.plan.election_timeout.bounds());
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
-            self.network.hold_up(other, node, delay);
+            self.network.delay_link(other, node, delay);
         }
         let until = self.random.duration((Duration::ZERO, self.plan.heartbeat_interval * 2));
-        self.after(until, SimEvent::CutDelayedLinks { node });
-        self.count_fault(FaultCounter::Late);
+        self.schedule_after(until, SimEvent::CutDelayedLinks { node });
+        self.count_fault(FaultCounter::DelayedNode);
     }
 
     pub(super) fn cut_delayed_links(&mut self, node: usize) {
         if self.is_quiet() {
             return;
         }
-        // Unless all has been healed meanwhile.
+        // If the network has healed meanwhile, no link is delayed.
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
-            let is_late = self.network.is_held_up(other, node);
+            let is_late = self.network.is_delayed(other, node);
             self.network.set_cut(node, other, is_late);
         }
     }
 
     /// A newly elected leader crashes, pauses, or loses its links to all but at most one node.
     pub(super) fn fail_new_leader(&mut self, node: usize) {
-        if self.calm || self.is_quiet() {
+        if self.faults_ended || self.is_quiet() {
             return;
         }
         let down = self.random.duration(self.plan.election_timeout.bounds())
             * self.random.pick(&[1, 2, 4]);
         self.trace.record(self.now, &(node, down), || {
-            format!("fault: the new leader {} falls for {down:?}", node + 1)
+            format!("fault: the new leader {} fails for {down:?}", node + 1)
         });
-        self.count_fault(FaultCounter::Felled);
+        self.count_fault(FaultCounter::LeaderFailed);
         match self.random.below(4) {
             0 => self.crash(node, false),
             1 => self.pause(node, down),
@@ -178,20 +181,20 @@ impl World {
                 if self.plan.access.lease.is_some() && kept != node {
                     let pause = self.random.duration(self.plan.election_timeout.bounds())
                         * self.random.pick(&[1, 2]);
-                    self.after(pause, SimEvent::LastFollowerFails { node: kept });
+                    self.schedule_after(pause, SimEvent::LastFollowerFails { node: kept });
                 }
                 for other in (0..self.plan.nodes).filter(|&other| other != node && other != kept) {
                     self.network.set_cut(node, other, true);
                     self.network.set_cut(other, node, true);
                 }
-                self.after(down, SimEvent::Heal);
+                self.schedule_after(down, SimEvent::Heal);
             }
         }
     }
 
     /// The last follower of a leader forgets its promises in a restart, or makes them late.
     pub(super) fn fail_last_follower(&mut self, node: usize) {
-        if self.calm || self.is_quiet() {
+        if self.faults_ended || self.is_quiet() {
             return;
         }
         if self.random.chance(5_000) {
@@ -228,26 +231,26 @@ impl World {
         if process.is_awake() {
             process.paused = Some(Vec::new());
             self.count_fault(FaultCounter::Paused);
-            self.after(down, SimEvent::Resume { node });
+            self.schedule_after(down, SimEvent::Resume { node });
         }
     }
 
     pub(super) fn resume(&mut self, node: usize) {
         for held in self.processes[node].paused.take().unwrap_or_default() {
-            self.after(Duration::ZERO, held);
+            self.schedule_after(Duration::ZERO, held);
         }
     }
 
-    /// A process dies, wherever its storage thread was.
+    /// A process dies; its storage thread may be in the middle of a batch.
     pub(super) fn crash(&mut self, node: usize, loses_power: bool) {
-        self.interrupts_change(node);
+        self.count_interrupted_change(node);
         let process = &mut self.processes[node];
         process.paused = None;
         process.effects_left = None;
         process.timer_at = None;
         let Some(mut running) = process.running.take() else {
-            // A machine can lose power while nothing runs on it: what the last process had not
-            // synced goes then.
+            // A machine can lose power while no process runs: what the last process did not sync
+            // may be lost then.
             if loses_power {
                 process.disk.lose_power(&mut self.random);
                 self.count_fault(FaultCounter::PowerLostDown);
@@ -256,10 +259,10 @@ impl World {
         };
         let is_in_batch = !running.taken.is_empty() || running.is_taking;
         if is_in_batch {
-            process.disk.fail_after(self.random.below(12));
+            process.disk.cut_power_after(self.random.below(12));
             running.worker.run(&mut running.taken, &mut |_| {});
         }
-        process.disk.fail_not();
+        process.disk.restore_power();
         drop(running);
         if loses_power {
             process.disk.lose_power(&mut self.random);
@@ -274,12 +277,13 @@ impl World {
         self.forget_evidence(node);
         self.clients.forget_node(node);
         self.session_clients.forget_node(node);
-        self.churn.forget_node(node);
+        self.operator.forget_node(node);
         for peer in 0..self.plan.nodes {
             self.break_link(node, peer);
         }
         let high = self.random.pick(&[5, 50, 1_000]);
-        let down = Duration::from_millis(if self.calm { 1 } else { self.random.between(1, high) });
-        self.after(down, SimEvent::Start { node });
+        let down =
+            Duration::from_millis(if self.faults_ended { 1 } else { self.random.between(1, high) });
+        self.schedule_after(down, SimEvent::Start { node });
     }
 }

@@ -1,5 +1,4 @@
-//! The state machine that the simulator replicates: numbers under keys, each with the index of its
-//! last change.
+//! The simulator's state machine: a number for each key, with the index of its last change.
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -11,24 +10,23 @@ use super::trace::stable_hash;
 use crate::replica::{Committed, MachineDigest, MachineError, Query, StateMachine};
 use crate::types::Index;
 
-/// The longest command.
+/// The length of a command without padding.
 pub(super) const COMMAND_BYTES: usize = 18;
 
-/// Between the numbers of two commands: what increments make of one is never another's.
+/// The distance between the ids of two commands, so that increments of one never reach another.
 pub(super) const ID_STEP: u64 = 1 << 16;
 
-/// No client uses this key: only what goes wrong writes it.
+/// A key that no client uses: only corruption writes it.
 const WRONG_KEY: u8 = u8::MAX;
 
-/// A command of the simulator's clients. Each has a number of its own, so that each can be
-/// recognised in the log.
+/// A command of the simulator's clients, with a unique id by which it is recognised in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Command {
-    /// The key's number becomes the command's.
+    /// Sets the key's number to the id.
     Set { key: u8, id: u64 },
-    /// The key's number grows by one.
+    /// Increments the key's number.
     Increment { key: u8, id: u64 },
-    /// The key's number becomes the command's if it is `expected`, else nothing happens.
+    /// Sets the key's number to the id if it is `expected`.
     Swap { key: u8, id: u64, expected: u64 },
 }
 
@@ -49,7 +47,7 @@ impl Command {
         }
     }
 
-    /// As bytes, with so many of nothing after them.
+    /// Encodes the command, followed by `padding` zero bytes.
     pub(super) fn encode(self, padding: usize) -> Bytes {
         let (tag, expected) = match self {
             Command::Set { .. } => (b's', None),
@@ -77,7 +75,7 @@ impl Command {
         }
     }
 
-    /// The number that a key has after this command, if it had `number` before.
+    /// The number of a key after this command, given the number before.
     pub(super) fn number_after(self, number: u64) -> u64 {
         match self {
             Command::Set { id, .. } => id,
@@ -88,7 +86,7 @@ impl Command {
     }
 }
 
-/// A number and the index of the entry that made it.
+/// A number and the index of the entry that set it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Value {
     pub(super) number: u64,
@@ -110,45 +108,45 @@ impl Value {
     }
 }
 
-/// See the module.
+/// The state machine. See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(super) struct Kv {
     values: BTreeMap<u8, Value>,
-    /// What this copy of the program cannot do: nothing that is replicated.
-    failing: Failing,
+    /// How this process fails; not part of the replicated state.
+    failure_mode: FailureMode,
 }
 
-/// How the machine fails at the next command.
+/// How the machine fails at its next command.
 #[derive(Clone, Copy, Debug, Default, Eq)]
-enum Failing {
+pub(super) enum FailureMode {
     #[default]
     None,
     Refuses,
     Panics,
 }
 
-impl PartialEq for Failing {
-    /// Two machines are the same if their states are.
-    fn eq(&self, _: &Failing) -> bool {
+impl PartialEq for FailureMode {
+    /// Always equal, so that two machines are equal if their states are.
+    fn eq(&self, _: &FailureMode) -> bool {
         true
     }
 }
 
-impl Hash for Failing {
+impl Hash for FailureMode {
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Kv {
-    /// The next command fails, and each after it.
-    pub(super) fn start_failing(&mut self, panics: bool) {
-        self.failing = if panics { Failing::Panics } else { Failing::Refuses };
+    /// The next command and all later ones fail.
+    pub(super) fn start_failing(&mut self, mode: FailureMode) {
+        self.failure_mode = mode;
     }
 
     pub(super) fn stop_failing(&mut self) {
-        self.failing = Failing::None;
+        self.failure_mode = FailureMode::None;
     }
 
-    /// The state goes wrong, where no client looks: what clients are told stays right.
+    /// Corrupts the state where no client looks, so that answers stay correct.
     pub(super) fn corrupt_state(&mut self) {
         self.values.insert(WRONG_KEY, Value { number: 1, index: Index(0) });
     }
@@ -157,7 +155,7 @@ impl Kv {
         self.values.contains_key(&WRONG_KEY)
     }
 
-    /// The state as it would be if it had not gone wrong.
+    /// The state without the corruption.
     pub(super) fn corrected(&self) -> Kv {
         let mut right = self.clone();
         right.values.remove(&WRONG_KEY);
@@ -165,7 +163,7 @@ impl Kv {
     }
 
     pub(super) fn is_failing(&self) -> bool {
-        !matches!(self.failing, Failing::None)
+        !matches!(self.failure_mode, FailureMode::None)
     }
 
     /// What is under a key.
@@ -176,11 +174,11 @@ impl Kv {
 
 impl StateMachine for Kv {
     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-        match self.failing {
-            Failing::None => {}
-            Failing::Refuses => return Err(MachineError::new("sick")),
-            // As `panic!`, without a word on stderr.
-            Failing::Panics => std::panic::resume_unwind(Box::new("sick")),
+        match self.failure_mode {
+            FailureMode::None => {}
+            FailureMode::Refuses => return Err(MachineError::new("a planted failure")),
+            // Like `panic!`, without a message on stderr.
+            FailureMode::Panics => std::panic::resume_unwind(Box::new("a planted failure")),
         }
         let Some(command) = Command::decode(entry.command) else {
             return Ok(Bytes::from_static(b"?"));
@@ -197,7 +195,7 @@ impl StateMachine for Kv {
         query.bytes.first().map_or_else(Value::default, |&key| self.get(key)).encode()
     }
 
-    /// Seventeen bytes a key: the key, and its value.
+    /// Seventeen bytes for each key: the key and its value.
     fn snapshot(&self) -> Box<dyn Read + Send> {
         let pairs = self.values.iter();
         let bytes: Vec<u8> =
@@ -235,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn words_survive_the_wire() {
+    fn commands_and_values_survive_encoding() {
         let swap = Command::Swap { key: 1, id: 2, expected: 3 };
         for command in
             [Command::Set { key: 3, id: u64::MAX }, Command::Increment { key: 0, id: 7 }, swap]

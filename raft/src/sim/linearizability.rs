@@ -1,13 +1,13 @@
-//! Is there an order of all calls that explains what each was answered and contradicts no clock?
+//! A linearizability checker: is there an order of all calls that explains every answer?
 //!
-//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's
-//! memory of configurations ("Testing for linearizability", 2017): put one call after the other in
-//! a place that its begin and end allow, ask the specification whether it could have answered so,
-//! step back where it could not; a set of calls that has once been placed with some state as the
-//! result is never looked at again.
+//! It is the search of Wing and Gong ("Testing and verifying concurrent objects", 1993) with Lowe's
+//! cache of configurations ("Testing for linearizability", 2017). The search places one call after
+//! another where its begin and end allow, asks the specification whether the answer is possible
+//! there, and backtracks if it is not. A configuration, which is a set of placed calls and the
+//! resulting state, is never visited twice.
 //!
-//! A call without a known outcome never ends: it may be placed anywhere after its begin, or
-//! nowhere.
+//! A call without a known outcome never ends: it may be placed anywhere after its begin, or left
+//! out.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -17,42 +17,42 @@ use std::hash::Hash;
 pub(super) struct Call<O> {
     /// When it began. No two calls begin or end at the same time.
     pub(super) began: u64,
-    /// When it was answered; `None` if nobody knows what became of it.
+    /// When it was answered; `None` if its outcome is unknown.
     pub(super) ended: Option<u64>,
-    /// What was asked and, if there was one, the answer.
-    pub(super) what: O,
-    /// An earlier call that must have been placed before this one may be: where two calls are alike
-    /// and without outcome, it is enough to try one of their orders.
+    /// The operation and, if there was one, its answer.
+    pub(super) operation: O,
+    /// An earlier call that must be placed before this one. If two equal calls have no outcome, it
+    /// is enough to try one of their orders.
     pub(super) after: Option<usize>,
 }
 
-/// What calls do to a state.
+/// The effect of calls on a state.
 pub(super) trait Specification {
-    /// What the calls act on.
+    /// The state on which the calls act.
     type State: Clone + Eq + Hash;
 
-    /// The state after this call, or `None` if it cannot have been answered so in this state.
+    /// The state after this call, or `None` if this state does not allow its answer.
     fn apply(&self, state: &Self::State) -> Option<Self::State>;
 }
 
-/// What the search has found.
+/// The result of the search.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// An order: the places of the calls, without those that were placed nowhere.
+pub(super) enum SearchResult {
+    /// An order, as positions of the calls; without those that were left out.
     Order(Vec<usize>),
-    /// There is none. These were the most calls that could be placed.
+    /// There is none. This is the longest sequence of calls that could be placed.
     NoOrder(Vec<usize>),
-    /// It would take more than the configurations allowed.
+    /// The search would visit more configurations than allowed.
     Undecided,
 }
 
-/// A set of calls, a bit each.
+/// A set of calls, one bit each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Set(Box<[u64]>);
+struct CallSet(Box<[u64]>);
 
-impl Set {
-    fn empty(size: usize) -> Set {
-        Set(vec![0; size.div_ceil(64)].into())
+impl CallSet {
+    fn empty(size: usize) -> CallSet {
+        CallSet(vec![0; size.div_ceil(64)].into())
     }
 
     fn has(&self, place: usize) -> bool {
@@ -64,37 +64,37 @@ impl Set {
     }
 }
 
-/// A call that was placed, and where the search goes on if that was wrong.
+/// A placed call, and the state to which backtracking returns.
 struct Placed<S> {
     call: usize,
-    /// Before it.
+    /// The state before the call.
     state: S,
 }
 
-/// Searches for an order. `calls` rise by their begin.
+/// Searches for an order. `calls` are sorted by their begin.
 pub(super) fn search<O: Specification>(
     initial: O::State,
     calls: &[Call<O>],
     most_configurations: usize,
-) -> Found {
+) -> SearchResult {
     debug_assert!(
         calls.is_sorted_by_key(|call| call.began),
         "calls are given in the order of their begins"
     );
     let mut known = HashSet::new();
-    let mut placed = Set::empty(calls.len());
+    let mut placed = CallSet::empty(calls.len());
     let mut stack: Vec<Placed<O::State>> = Vec::new();
     let mut state = initial;
     let mut cursor = 0;
     let mut most = Vec::new();
     loop {
         let Some(limit) = first_end(calls, &placed) else {
-            return Found::Order(stack.into_iter().map(|placed| placed.call).collect());
+            return SearchResult::Order(stack.into_iter().map(|placed| placed.call).collect());
         };
-        match next(calls, &mut placed, &mut known, &state, cursor, limit) {
+        match place_next(calls, &mut placed, &mut known, &state, cursor, limit) {
             Some((call, after)) => {
                 if known.len() > most_configurations {
-                    return Found::Undecided;
+                    return SearchResult::Undecided;
                 }
                 stack.push(Placed { call, state: std::mem::replace(&mut state, after) });
                 if stack.len() > most.len() {
@@ -103,7 +103,7 @@ pub(super) fn search<O: Specification>(
                 cursor = 0;
             }
             None => {
-                let Some(last) = stack.pop() else { return Found::NoOrder(most) };
+                let Some(last) = stack.pop() else { return SearchResult::NoOrder(most) };
                 placed.flip(last.call);
                 (state, cursor) = (last.state, last.call + 1);
             }
@@ -111,9 +111,10 @@ pub(super) fn search<O: Specification>(
     }
 }
 
-/// When the first of the calls that must be placed ended: what began later comes after it. `None`
-/// if all are placed.
-fn first_end<O>(calls: &[Call<O>], placed: &Set) -> Option<u64> {
+/// The earliest end among the calls that must still be placed; `None` if all are placed.
+///
+/// A call that began later must come after that call.
+fn first_end<O>(calls: &[Call<O>], placed: &CallSet) -> Option<u64> {
     let mut first = None;
     for (place, call) in calls.iter().enumerate() {
         if first.is_some_and(|first| call.began > first) {
@@ -126,11 +127,11 @@ fn first_end<O>(calls: &[Call<O>], placed: &Set) -> Option<u64> {
     first
 }
 
-/// Places the next call, from `cursor` on, that leads to something new.
-fn next<O: Specification>(
+/// Places the next call, from `cursor` on, that leads to a new configuration.
+fn place_next<O: Specification>(
     calls: &[Call<O>],
-    placed: &mut Set,
-    known: &mut HashSet<(Set, O::State)>,
+    placed: &mut CallSet,
+    known: &mut HashSet<(CallSet, O::State)>,
     state: &O::State,
     cursor: usize,
     limit: u64,
@@ -142,7 +143,7 @@ fn next<O: Specification>(
         if placed.has(place) || call.after.is_some_and(|other| !placed.has(other)) {
             continue;
         }
-        let Some(after) = call.what.apply(state) else { continue };
+        let Some(after) = call.operation.apply(state) else { continue };
         placed.flip(place);
         if known.insert((placed.clone(), after.clone())) {
             return Some((place, after));
@@ -163,7 +164,7 @@ mod tests {
     enum Register {
         Write(u8),
         Read(u8),
-        /// Gives the number before.
+        /// Returns the number before.
         Add(u8, Option<u8>),
     }
 
@@ -184,10 +185,10 @@ mod tests {
     use Register::{Add, Read, Write};
 
     fn calls(list: &[(u64, u64, Register)]) -> Vec<Call<Register>> {
-        let call = |&(began, ended, what)| Call {
+        let call = |&(began, ended, operation)| Call {
             began,
             ended: (ended < 100).then_some(ended),
-            what,
+            operation,
             after: None,
         };
         list.iter().map(call).collect()
@@ -195,9 +196,9 @@ mod tests {
 
     fn is_linearizable(list: &[(u64, u64, Register)]) -> bool {
         match search(0, &calls(list), 1_000_000) {
-            Found::Order(_) => true,
-            Found::NoOrder(_) => false,
-            Found::Undecided => panic!("so few calls need so many configurations"),
+            SearchResult::Order(_) => true,
+            SearchResult::NoOrder(_) => false,
+            SearchResult::Undecided => panic!("a few calls need too many configurations"),
         }
     }
 
@@ -205,20 +206,19 @@ mod tests {
     const NEVER: u64 = 100;
 
     #[test]
-    fn histories_that_have_an_order() {
+    fn linearizable_histories_have_an_order() {
         assert!(is_linearizable(&[]));
         assert!(is_linearizable(&[(0, 1, Write(1)), (2, 3, Read(1))]));
-        // Herlihy and Wing's point: two reads beside a write may differ, if they differ in the
-        // right order.
+        // Herlihy and Wing: two reads concurrent with a write may differ, in the right order.
         assert!(is_linearizable(&[(0, 9, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]));
         assert!(is_linearizable(&[(0, 5, Write(1)), (1, 6, Write(2)), (7, 8, Read(1))]));
         assert!(
             is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]),
-            "late, and yet"
+            "the write takes effect late"
         );
         assert!(
             is_linearizable(&[(0, NEVER, Write(1)), (1, 2, Read(0)), (3, 4, Read(0))]),
-            "never"
+            "the write never takes effect"
         );
         assert!(is_linearizable(&[
             (0, NEVER, Add(1, None)),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn histories_that_have_none() {
+    fn other_histories_have_no_order() {
         assert!(!is_linearizable(&[(0, 1, Write(1)), (2, 3, Read(0))]), "a stale read");
         assert!(
             !is_linearizable(&[(0, 9, Write(1)), (1, 2, Read(1)), (3, 4, Read(0))]),
@@ -247,23 +247,23 @@ mod tests {
     }
 
     #[test]
-    fn who_must_wait_for_another_is_placed_after_it() {
+    fn a_call_is_placed_after_the_one_it_must_follow() {
         let mut list = calls(&[(0, NEVER, Write(1)), (1, NEVER, Write(2)), (2, 9, Read(2))]);
-        assert_eq!(search(0, &list, 100), Found::Order(vec![0, 1, 2]));
-        list[0].what = Read(7);
-        assert_eq!(search(0, &list, 100), Found::Order(vec![1, 2]));
+        assert_eq!(search(0, &list, 100), SearchResult::Order(vec![0, 1, 2]));
+        list[0].operation = Read(7);
+        assert_eq!(search(0, &list, 100), SearchResult::Order(vec![1, 2]));
         list[1].after = Some(0);
-        assert!(matches!(search(0, &list, 100), Found::NoOrder(_)));
+        assert!(matches!(search(0, &list, 100), SearchResult::NoOrder(_)));
     }
 
     #[test]
-    fn a_search_that_takes_too_long_says_so() {
+    fn a_search_that_takes_too_long_is_undecided() {
         let many: Vec<_> = (0..20).map(|call| (call, 60 + call, Write(call as u8))).collect();
         let all = [&many[..], &[(90, 91, Read(77))]].concat();
-        assert_eq!(search(0, &calls(&all), 1_000), Found::Undecided);
+        assert_eq!(search(0, &calls(&all), 1_000), SearchResult::Undecided);
     }
 
-    /// Tries every order of every choice of the calls that may be left out.
+    /// Tries every order, and every choice of calls to leave out.
     fn by_force(calls: &[Call<Register>], placed: &mut Vec<usize>, state: u8) -> bool {
         let left: Vec<usize> = (0..calls.len()).filter(|call| !placed.contains(call)).collect();
         if left.iter().all(|&call| calls[call].ended.is_none()) {
@@ -273,7 +273,7 @@ mod tests {
             let first = left
                 .iter()
                 .all(|&other| calls[other].ended.is_none_or(|ended| ended > calls[call].began));
-            let Some(after) = calls[call].what.apply(&state).filter(|_| first) else {
+            let Some(after) = calls[call].operation.apply(&state).filter(|_| first) else {
                 return false;
             };
             placed.push(call);
@@ -294,18 +294,22 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_trying_everything(
-            whats in prop::collection::vec((register(), any::<bool>()), 0..6),
+            operations in prop::collection::vec((register(), any::<bool>()), 0..6),
             times in Just((0u64..12).collect::<Vec<_>>()).prop_shuffle(),
         ) {
-            let mut list: Vec<Call<Register>> = whats.iter().enumerate().map(|(place, &(what, ends))| {
+            let call = |(place, &(operation, ends)): (usize, &(Register, bool))| {
                 let (one, other) = (times[2 * place], times[2 * place + 1]);
-                Call { began: one.min(other), ended: ends.then_some(one.max(other)), what, after: None }
-            }).collect();
+                let ended = ends.then_some(one.max(other));
+                Call { began: one.min(other), ended, operation, after: None }
+            };
+            let mut list: Vec<Call<Register>> = operations.iter().enumerate().map(call).collect();
             list.sort_by_key(|call| call.began);
             let found = search(0, &list, 1_000_000);
-            prop_assert_eq!(by_force(&list, &mut Vec::new(), 0), matches!(found, Found::Order(_)), "{:?}", found);
-            if let Found::Order(order) = found {
-                let end = order.iter().try_fold(0, |state, &call| list[call].what.apply(&state));
+            let is_found = matches!(found, SearchResult::Order(_));
+            prop_assert_eq!(by_force(&list, &mut Vec::new(), 0), is_found, "{:?}", found);
+            if let SearchResult::Order(order) = found {
+                let mut placed = order.iter().map(|&call| list[call].operation);
+                let end = placed.try_fold(0, |state, operation| operation.apply(&state));
                 prop_assert!(end.is_some(), "the order found does not explain the answers");
             }
         }

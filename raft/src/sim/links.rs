@@ -1,27 +1,27 @@
-//! What is said between processes, and the connections between them.
+//! Messages between processes, and the connections between them.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::checks::{Verdict, Violation, check};
+use super::checks::{CheckResult, Violation, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::mutant::Mutant;
-use super::network::Fate;
+use super::network::Delivery;
 use super::world::World;
 use crate::replica::PeerMessage;
 use crate::types::{Body, GroupId, NodeId};
 use crate::wire;
 
 impl World {
-    /// A process says something to another.
-    pub(super) fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> Verdict {
+    /// A process sends a message to another.
+    pub(super) fn send(&mut self, node: usize, to: NodeId, message: PeerMessage) -> CheckResult {
         let to = to.0 as usize - 1;
         check(to < self.plan.nodes && to != node, "messages go to other members", || {
             format!("{message:?}")
         })?;
-        let Some(message) = self.through_the_wire(message)? else { return Ok(()) };
+        let Some(message) = self.encode_and_decode(message)? else { return Ok(()) };
         self.behaviour.sent(self.now, node, to, &self.sent_frame);
         if self.random.chance(self.network.plan.corruption) {
             return self.corrupt(node, to);
@@ -37,13 +37,16 @@ impl World {
                     *granted = true;
                 }
                 let life = self.processes[node].life;
-                if let Fate::Arrives(first, second) =
+                if let Delivery::Arrives { first, repeated } =
                     self.network.datagram(self.now, node, to, &mut self.random)
                 {
-                    if let Some(second) = second {
-                        self.at(second, SimEvent::Datagram { to, life, message: message.clone() });
+                    if let Some(repeated) = repeated {
+                        self.schedule_at(
+                            repeated,
+                            SimEvent::Datagram { to, life, message: message.clone() },
+                        );
                     }
-                    self.at(first, SimEvent::Datagram { to, life, message });
+                    self.schedule_at(first, SimEvent::Datagram { to, life, message });
                 }
             }
             message => self.send_on_connection(node, to, message),
@@ -51,8 +54,11 @@ impl World {
         Ok(())
     }
 
-    /// What arrives is what the real frames make of what was sent.
-    fn through_the_wire(&mut self, message: PeerMessage) -> Result<Option<PeerMessage>, Violation> {
+    /// Encodes and decodes a message with the real frames, as it would arrive.
+    fn encode_and_decode(
+        &mut self,
+        message: PeerMessage,
+    ) -> Result<Option<PeerMessage>, Violation> {
         let version = self.plan.wire;
         if !wire::can_encode(version, &message) {
             return Ok(None);
@@ -64,7 +70,7 @@ impl World {
         let decoded = encoded.and_then(|()| wire::decode(version, &mut self.frames));
         match decoded {
             Ok(Some((GroupId(0), decoded)))
-                if self.frames.is_empty() && self.is_what_was_sent(&decoded) =>
+                if self.frames.is_empty() && self.encodes_to_sent_frame(&decoded) =>
             {
                 Ok(Some(decoded))
             }
@@ -75,20 +81,22 @@ impl World {
         }
     }
 
-    /// Whether it makes the same bytes; an older version has no words for all of a message.
-    fn is_what_was_sent(&self, decoded: &PeerMessage) -> bool {
+    /// Whether the decoded message encodes to the same bytes. Comparing messages would not do: an
+    /// older version cannot encode every field.
+    fn encodes_to_sent_frame(&self, decoded: &PeerMessage) -> bool {
         let mut again = BytesMut::new();
         wire::encode(GroupId(0), decoded, self.plan.wire, &mut again).is_ok()
             && again == self.sent_frame
     }
 
-    /// What was just encoded changes on the way. Its receiver must not take it for anything, and
-    /// hangs up; or it waits for bytes that a wrong length has promised, until what follows makes
-    /// no sense.
-    fn corrupt(&mut self, node: usize, to: usize) -> Verdict {
+    /// Damages the frame that was just encoded.
+    ///
+    /// Its receiver must not decode it as a message, and closes the connection. If the length is
+    /// damaged it may first wait for more bytes.
+    fn corrupt(&mut self, node: usize, to: usize) -> CheckResult {
         let bytes = self.damaged_frame();
         self.count_fault(FaultCounter::Corrupted);
-        let words = || format!("  bytes from {} to {} change on the way", node + 1, to + 1);
+        let words = || format!("  bytes from {} to {} change in transit", node + 1, to + 1);
         self.trace.record(self.now, &bytes[..], words);
         let decoded = wire::decode(self.plan.wire, &mut BytesMut::from(&bytes[..]));
         check(
@@ -98,11 +106,11 @@ impl World {
         )?;
         let connection = self.network.connection(node, to);
         let delay = self.random.duration(self.network.plan.delay);
-        self.after(delay, SimEvent::LinkBreaks { a: node, b: to, connection });
+        self.schedule_after(delay, SimEvent::LinkBreaks { a: node, b: to, connection });
         Ok(())
     }
 
-    /// The last frame with some bits turned over, or its end missing.
+    /// The last frame with flipped bits, or truncated.
     fn damaged_frame(&mut self) -> Vec<u8> {
         let mut bytes = self.sent_frame.to_vec();
         if self.random.chance(2_000) {
@@ -113,7 +121,7 @@ impl World {
             let place = self.random.below(bytes.len() as u64) as usize;
             bytes[place] ^= 1 << self.random.below(8);
         }
-        // The same bit twice is none.
+        // The same bit flipped twice is no damage.
         if bytes[..] == self.sent_frame[..] {
             bytes[0] ^= 1;
         }
@@ -123,18 +131,21 @@ impl World {
     fn send_on_connection(&mut self, from: usize, to: usize, message: PeerMessage) {
         let connection = self.network.connection(from, to);
         match self.network.on_connection(self.now, from, to, &mut self.random) {
-            Fate::Arrives(time, _) => {
+            Delivery::Arrives { first: time, .. } => {
                 if self.mutant == Some(Mutant::ForwardsRepeated)
                     && matches!(message, PeerMessage::Forward { .. })
                 {
                     let message = message.clone();
-                    self.at(time, SimEvent::OnConnection { from, to, connection, message });
+                    self.schedule_at(
+                        time,
+                        SimEvent::OnConnection { from, to, connection, message },
+                    );
                 }
-                self.at(time, SimEvent::OnConnection { from, to, connection, message });
+                self.schedule_at(time, SimEvent::OnConnection { from, to, connection, message });
             }
-            Fate::Lost => {}
-            Fate::Breaks(time) => {
-                self.at(time, SimEvent::LinkBreaks { a: from, b: to, connection })
+            Delivery::Lost => {}
+            Delivery::Breaks(time) => {
+                self.schedule_at(time, SimEvent::LinkBreaks { a: from, b: to, connection })
             }
         }
     }
@@ -148,25 +159,25 @@ impl World {
         self.count_fault(FaultCounter::Broken);
         for (node, peer) in [(a, b), (b, a)] {
             let delay = Duration::from_micros(self.random.below(3_000));
-            self.after(delay, SimEvent::LinkDown { node, peer, connection });
+            self.schedule_after(delay, SimEvent::LinkDown { node, peer, connection });
         }
-        self.after(Duration::from_millis(10), SimEvent::LinkTries { a, b });
+        self.schedule_after(Duration::from_millis(10), SimEvent::LinkTries { a, b });
     }
 
-    /// Connects two nodes that run and can hear each other.
-    pub(super) fn try_link(&mut self, a: usize, b: usize) -> Verdict {
+    /// Connects two nodes that run and can reach each other.
+    pub(super) fn try_link(&mut self, a: usize, b: usize) -> CheckResult {
         let both_run = self.processes[a].running.is_some() && self.processes[b].running.is_some();
         if self.network.is_up(a, b) || !both_run {
             return Ok(());
         }
-        if !self.network.can_connect(a, b) || !self.shake_hands(a, b)? {
-            self.after(Duration::from_millis(30), SimEvent::LinkTries { a, b });
+        if !self.network.can_connect(a, b) || !self.handshake(a, b)? {
+            self.schedule_after(Duration::from_millis(30), SimEvent::LinkTries { a, b });
             return Ok(());
         }
         self.network.connect(a, b);
         let connection = self.network.connection(a, b);
         for (node, peer) in [(a, b), (b, a)] {
-            self.after(Duration::ZERO, SimEvent::LinkUp { node, peer, connection });
+            self.schedule_after(Duration::ZERO, SimEvent::LinkUp { node, peer, connection });
         }
         Ok(())
     }

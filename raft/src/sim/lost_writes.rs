@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use super::checks::{Verdict, check};
+use super::checks::{CheckResult, check};
 use super::fault_counters::FaultCounter;
 use super::kv::Command;
 use super::process::Process;
-use super::world::{World, name};
+use super::world::{World, node_id};
 use crate::core;
 use crate::storage::Log;
 use crate::types::{Index, Payload};
 
 impl World {
-    /// Whether the cluster has settled after a loss that Raft does not tolerate: one leader, and
-    /// all that follow it have its log.
-    pub(super) fn is_settled_after_worse(&self) -> bool {
+    /// Whether the cluster has settled after a loss that Raft does not tolerate: there is one
+    /// leader, and all its followers have its log.
+    pub(super) fn has_settled_after_loss(&self) -> bool {
         let Some(leader) = self.latest_leader() else { return false };
         let Some(leading) = &self.processes[leader].running else { return false };
         let core = leading.replica.core();
@@ -25,30 +25,31 @@ impl World {
             let is_like =
                 other.last_index() == last && other.commit() == last && other.durable() == last;
             let stays_out = other.committed_conflict().is_some()
-                || self.forgetting.turned_away.contains(&place);
-            stays_out || (is_like && other.term() == term && other.leader() == Some(name(leader)))
+                || self.amnesia.rejected_copies.contains(&place);
+            stays_out
+                || (is_like && other.term() == term && other.leader() == Some(node_id(leader)))
         };
         core.commit() == last && (0..self.plan.nodes).all(is_well) && self.clients.open.is_empty()
     }
 
     /// Checks at the end that no lost write stays unreported.
-    pub(super) fn check_lost_writes(&mut self) -> Verdict {
-        let reports = self.forgetting.has_reports;
-        let untold: Vec<usize> =
-            self.forgetting.owed.difference(&self.forgetting.reported).copied().collect();
+    pub(super) fn check_lost_writes(&mut self) -> CheckResult {
+        let reports = self.amnesia.has_reports;
+        let unreported: Vec<usize> =
+            self.amnesia.reports_owed.difference(&self.amnesia.reported).copied().collect();
         check(
-            untold.is_empty() || self.mutant.is_some(),
+            unreported.is_empty() || self.mutant.is_some(),
             "a disk that is known to have forgotten is reported",
             || {
                 format!(
-                    "nodes {untold:?} (from 0) were met by nodes that knew better: {}",
+                    "nodes {unreported:?} (from 0) forgot, and no node that could prove it did: {}",
                     self.describe()
                 )
             },
         )?;
         if !self.converged {
-            // A node that has followed another leader of this term ignores this one, and says so,
-            // until the term ends.
+            // A node that has followed another leader of this term ignores this one until the term
+            // ends, and reports that.
             let ignores = |process: &Process| {
                 process
                     .running
@@ -56,15 +57,15 @@ impl World {
                     .is_some_and(|running| running.replica.core().status().second_leaders > 0)
             };
             if !reports && !self.processes.iter().any(ignores) {
-                // As when a node has entries committed that the leader of the same term lacks: the
-                // leader's next entry shows it.
+                // For example, a node has committed entries that the leader of the same term lacks:
+                // the leader's next entry will show it.
                 self.count_fault(FaultCounter::UnsettledSilent);
             }
             return Ok(());
         }
         let Some(leader) = self.latest_leader() else { return Ok(()) };
         let found = self.commands_of(leader);
-        let lost: Vec<u64> = self.forgetting.acknowledged.difference(&found).copied().collect();
+        let lost: Vec<u64> = self.amnesia.acknowledged.difference(&found).copied().collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -73,8 +74,7 @@ impl World {
         } else {
             FaultCounter::LossSilent
         });
-        // Silent: no node was left that knew what the disk had acknowledged, or all that were left
-        // agreed.
+        // A silent loss: no remaining node knew what the disk had acknowledged.
         Ok(())
     }
 

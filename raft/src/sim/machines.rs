@@ -1,16 +1,16 @@
-//! A node's state machine: on the loop, or on a thread of its own; sometimes slow, sometimes sick.
+//! A node's state machine, on the loop or on its own thread, and its faults.
 //!
-//! What goes wrong with state machines draws from a source of chance of its own, so that the rest
-//! of a run is what it would be without.
+//! These faults draw from their own random source, so that the rest of a run does not depend on
+//! them.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::checks::{Verdict, check};
+use super::checks::{CheckResult, check};
 use super::disk::SimDisk;
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
-use super::kv::Kv;
+use super::kv::{FailureMode, Kv};
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
@@ -21,33 +21,33 @@ use crate::replica::{
 use crate::storage::Log;
 use crate::types::{Index, SnapshotMeta, Stamp};
 
-/// What may go wrong with state machines in a run.
+/// The faults of state machines in a run.
 #[derive(Clone, Debug)]
 pub(super) struct MachinePlan {
-    /// Whether the machine is done with one job at a time, instead of all that wait.
+    /// Whether the machine does one waiting job at a time, instead of all.
     is_stepwise: bool,
-    /// A machine may take longer than an election for each job, for a while.
-    has_slow: bool,
-    /// A machine may refuse an entry, or panic at it.
-    has_sick: bool,
+    /// For a while a machine may take longer than an election for each job.
+    may_be_slow: bool,
+    /// A machine may return an error or panic.
+    may_fail: bool,
     interval: (Duration, Duration),
     /// The bound on a leader's backlog, in bytes.
     backlog_bytes: usize,
-    /// How long it may be exceeded.
+    /// The longest time for which it may be exceeded.
     backlog_timeout: Duration,
-    /// A sick node's quota for log that it cannot apply, in bytes.
+    /// The quota of log that a failed state machine may leave unapplied, in bytes.
     unapplied_log_bytes: Option<u64>,
 }
 
 impl MachinePlan {
-    /// In one of three runs something may go wrong.
+    /// One run in three has such faults.
     pub(super) fn draw(seed: u64, plan: &Plan) -> Option<MachinePlan> {
         let mut random = Random::new(seed ^ 0x6d61_6368_696e_6573);
         let timeout = plan.election_timeout.max;
         (random.below(3) == 0).then(|| MachinePlan {
             is_stepwise: random.chance(5_000),
-            has_slow: random.chance(7_000),
-            has_sick: random.chance(5_000),
+            may_be_slow: random.chance(7_000),
+            may_fail: random.chance(5_000),
             interval: (timeout / 2, timeout * 10),
             backlog_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             backlog_timeout: timeout * random.pick(&[1, 4]),
@@ -56,12 +56,12 @@ impl MachinePlan {
     }
 }
 
-/// What a machine needs of its node.
+/// The host of a simulated machine.
 struct SimHost<'a> {
     log: &'a mut Log<SimDisk>,
     wall: Stamp,
-    /// Whether each entry is told as soon as it is applied.
-    is_telling: bool,
+    /// Whether each entry is reported as soon as it is applied.
+    reports_each_entry: bool,
 }
 
 impl MachineHost for SimHost<'_> {
@@ -72,7 +72,7 @@ impl MachineHost for SimHost<'_> {
     }
 
     fn should_report(&mut self) -> bool {
-        self.is_telling
+        self.reports_each_entry
     }
 
     fn wall_clock(&self) -> Stamp {
@@ -81,35 +81,37 @@ impl MachineHost for SimHost<'_> {
 }
 
 impl World {
-    pub(super) fn begin_machines(&mut self) {
+    pub(super) fn schedule_machine_faults(&mut self) {
         if let Some(plan) = &self.plan.machines {
             let pause = self.machine_random.duration(plan.interval);
-            self.after(pause, SimEvent::MachineFault);
+            self.schedule_after(pause, SimEvent::MachineFault);
         }
     }
 
-    /// Something goes wrong with a state machine.
+    /// Makes a state machine slow or failing, and schedules the next time.
     pub(super) fn machine_fault(&mut self) {
-        let Some(plan) = self.plan.machines.clone().filter(|_| !self.calm) else { return };
+        let Some(plan) = self.plan.machines.clone().filter(|_| !self.faults_ended) else { return };
         let pause = self.machine_random.duration(plan.interval);
-        self.after(pause, SimEvent::MachineFault);
+        self.schedule_after(pause, SimEvent::MachineFault);
         let node = self.machine_random.below(self.plan.nodes as u64) as usize;
         let is_failing = self.machine_random.chance(5_000);
         let longer = self.plan.election_timeout.max;
         let slow_for = longer * self.machine_random.pick(&[1, 4, 12]);
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return };
-        if is_failing && plan.has_sick {
-            running.machine.machine_mut().start_failing(self.machine_random.chance(5_000));
-        } else if !is_failing && plan.has_slow {
+        if is_failing && plan.may_fail {
+            let panics = self.machine_random.chance(5_000);
+            let mode = if panics { FailureMode::Panics } else { FailureMode::Refuses };
+            running.machine.machine_mut().start_failing(mode);
+        } else if !is_failing && plan.may_be_slow {
             process.machine_slow_until = self.now.after(slow_for);
             self.count_fault(FaultCounter::MachineSlow);
         }
     }
 
-    /// How long the next job takes, if it takes any time.
+    /// The duration of the next job, if it takes any time.
     fn machine_delay(&mut self, node: usize) -> Option<Duration> {
-        if self.processes[node].machine_slow_until > self.now && !self.calm {
+        if self.processes[node].machine_slow_until > self.now && !self.faults_ended {
             let ElectionTimeout { min: shorter, max: longer } = self.plan.election_timeout;
             return Some(self.machine_random.duration((shorter / 2, longer * 2)));
         }
@@ -117,7 +119,7 @@ impl World {
         Some(self.random.duration(delay))
     }
 
-    pub(super) fn hand_to_machine(&mut self, node: usize, job: MachineJob) -> Verdict {
+    pub(super) fn queue_machine_job(&mut self, node: usize, job: MachineJob) -> CheckResult {
         match &job {
             MachineJob::Apply(entries) => {
                 entries.iter().for_each(|entry| self.behaviour.applies(self.now, node, entry));
@@ -137,22 +139,22 @@ impl World {
         }
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         running.to_apply.push_back(job);
-        if running.is_machine_busy { Ok(()) } else { self.go_on(node) }
+        if running.is_machine_busy { Ok(()) } else { self.schedule_machine(node) }
     }
 
-    /// The machine does what waits for it: now, or after a while.
-    fn go_on(&mut self, node: usize) -> Verdict {
+    /// Lets the machine do its waiting jobs, now or after a delay.
+    fn schedule_machine(&mut self, node: usize) -> CheckResult {
         let life = self.processes[node].life;
         let Some(delay) = self.machine_delay(node) else {
             return self.run_machine(node, usize::MAX);
         };
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         running.is_machine_busy = true;
-        self.after(delay, SimEvent::Apply { node, life });
+        self.schedule_after(delay, SimEvent::Apply { node, life });
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, node: usize) -> Verdict {
+    pub(super) fn apply(&mut self, node: usize) -> CheckResult {
         if let Some(running) = &mut self.processes[node].running {
             running.is_machine_busy = false;
         }
@@ -161,15 +163,15 @@ impl World {
         self.run_machine(node, if is_slow || is_stepwise { 1 } else { usize::MAX })?;
         if self.processes[node].running.as_ref().is_some_and(|running| !running.to_apply.is_empty())
         {
-            self.go_on(node)?;
+            self.schedule_machine(node)?;
         }
         self.drain(node)
     }
 
-    /// The state machine does so many of the jobs that it was given.
-    fn run_machine(&mut self, node: usize, jobs: usize) -> Verdict {
+    /// The state machine does up to `jobs` of its waiting jobs.
+    fn run_machine(&mut self, node: usize, jobs: usize) -> CheckResult {
         let now = self.clock(node);
-        let is_telling = self.plan.machines.is_some() && self.machine_random.chance(3_000);
+        let reports_each_entry = self.plan.machines.is_some() && self.machine_random.chance(3_000);
         for _ in 0..jobs {
             let Some(running) = &mut self.processes[node].running else { return Ok(()) };
             let Some(job) = running.to_apply.pop_front() else { return Ok(()) };
@@ -177,9 +179,10 @@ impl World {
                 && !running.machine.has_failed()
                 && !running.machine.machine().is_corrupt()
             {
-                self.checks.is_state_of(node, meta, &running.machine)?;
+                self.checks.check_state_of(node, meta, &running.machine)?;
             }
-            let mut host = SimHost { log: running.worker.log_mut(), wall: now.wall, is_telling };
+            let mut host =
+                SimHost { log: running.worker.log_mut(), wall: now.wall, reports_each_entry };
             let mut restored = None;
             running.machine.run(job, &mut host, &mut |done| {
                 if let MachineDone::Restored(meta) = &done {
@@ -190,11 +193,11 @@ impl World {
             if let Some(meta) = restored {
                 let is_corrupt = running.machine.machine().is_corrupt();
                 if !is_corrupt {
-                    self.checks.is_state_of(node, &meta, &running.machine)?;
+                    self.checks.check_state_of(node, &meta, &running.machine)?;
                 }
                 self.state_restored(node, meta.index, is_corrupt);
             }
-            if self.processes[node].disk.is_dark() {
+            if self.processes[node].disk.is_powered_off() {
                 self.count_fault(FaultCounter::PowerLostAmidCalls);
                 self.crash(node, true);
                 return Ok(());
@@ -203,8 +206,8 @@ impl World {
         Ok(())
     }
 
-    /// A node says that its state machine has failed. The operator starts it again after a while.
-    pub(super) fn machine_failed(&mut self, node: usize, failure: &MachineFailure) -> Verdict {
+    /// A node reports that its state machine has failed. The operator restarts it after a while.
+    pub(super) fn machine_failed(&mut self, node: usize, failure: &MachineFailure) -> CheckResult {
         if failure.callback == MachineCallback::Digest && !failure.has_panicked {
             return self.state_found(node);
         }
@@ -212,10 +215,10 @@ impl World {
         let is_restore = failure.callback == MachineCallback::Restore;
         let machine = process.running.as_ref().map(|running| running.machine.machine());
         let has_cause = match is_restore {
-            // A state that went wrong between its digest and its snapshot of the same entry is
+            // A state that was corrupted between its digest and its snapshot of the same entry is
             // found by that digest.
             true => {
-                process.disk.has_failed()
+                process.disk.take_failure()
                     || process.disk.is_damaged()
                     || machine.is_some_and(Kv::is_corrupt)
             }
@@ -223,19 +226,22 @@ impl World {
         };
         check(
             has_cause || self.mutant.is_some(),
-            "a state machine fails only if it is sick",
+            "a state machine fails only with a cause",
             || format!("node {}: {failure}", node + 1),
         )?;
         self.count_fault(FaultCounter::MachineFailing);
         let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6, 30]);
         let life = self.processes[node].life;
-        self.after(pause, SimEvent::Restart { node, life });
+        self.schedule_after(pause, SimEvent::Restart { node, life });
         Ok(())
     }
 
-    /// A node has stopped by name: its state machine has failed, and its quota is full. It has
-    /// promised nothing that its log does not hold; the operator starts it again.
-    pub(super) fn unapplied_log_full(&mut self, node: usize, full: &UnappliedLogFull) -> Verdict {
+    /// A node has stopped because its state machine has failed and its quota is full.
+    pub(super) fn unapplied_log_full(
+        &mut self,
+        node: usize,
+        full: &UnappliedLogFull,
+    ) -> CheckResult {
         let is_real =
             full.bytes > full.limit_bytes && self.machine_limits().unapplied_log_bytes.is_some();
         check(
@@ -247,12 +253,12 @@ impl World {
         Ok(())
     }
 
-    /// A node says that its snapshot cannot be read, and asks for another one.
-    pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> Verdict {
+    /// A node reports that its snapshot is unreadable, and requests another one.
+    pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> CheckResult {
         let process = &self.processes[node];
         let disk = &process.disk;
-        let has_cause = disk.has_failed()
-            || disk.is_dark()
+        let has_cause = disk.take_failure()
+            || disk.is_powered_off()
             || disk.is_damaged()
             || process
                 .running
@@ -260,10 +266,10 @@ impl World {
                 .is_some_and(|running| running.machine.machine().is_corrupt());
         check(
             has_cause || self.mutant.is_some(),
-            "a snapshot cannot be read only if its disk is damaged",
+            "a snapshot is unreadable only if its disk is damaged",
             || format!("node {} cannot read its snapshot of {index}", node + 1),
         )?;
-        // What was handed to its state machine is lost with it.
+        // The entries that the state machine had applied are lost with it.
         self.checks.state_lost(node);
         self.count_fault(FaultCounter::SnapshotAsked);
         Ok(())
@@ -277,21 +283,21 @@ impl World {
     }
 
     pub(super) fn machine_limits(&self) -> Limits {
-        // A node whose state is wrong waits for another one: with a quota it stops, and nobody
-        // starts it again.
+        // A node with a corrupted state waits for a snapshot. With a quota it would stop, and no
+        // operator would restart it.
         let machines = self.plan.machines.as_ref().filter(|_| self.plan.digests.is_none());
         let unapplied_log_bytes = machines.and_then(|plan| plan.unapplied_log_bytes);
         Limits { unapplied_log_bytes, ..self.plan.limits }
     }
 
-    /// A newer version of the program is started.
+    /// The operator restarts a process, as with a newer version of the program.
     pub(super) fn restart_process(&mut self, node: usize) {
         if !self.processes[node].disk.is_damaged() {
             self.crash(node, false);
         }
     }
 
-    /// Whether a node's state machine has failed, and will fail again: its snapshot is damaged.
+    /// Whether a node's state machine has failed permanently, because its snapshot is damaged.
     pub(super) fn has_lost_machine(&self, node: usize) -> bool {
         let process = &self.processes[node];
         let has_failed =
@@ -299,8 +305,9 @@ impl World {
         has_failed && process.disk.is_damaged()
     }
 
-    /// A node whose state machine has failed asks for no votes, unless nobody else can be elected.
-    pub(super) fn check_unfit_do_not_campaign(&self, node: usize) -> Verdict {
+    /// Checks that a node whose state machine has failed asks for no votes, unless no other node
+    /// can be elected.
+    pub(super) fn check_unfit_do_not_campaign(&self, node: usize) -> CheckResult {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let is_unfit = running.replica.status().machine_failure.is_some();
         let role = running.replica.core().role();

@@ -1,49 +1,49 @@
-//! A deterministic simulator: real replicas on real logs and snapshots, in a world where one `u64`
-//! decides everything.
+//! A deterministic simulator: the production code on simulated time, network and disks.
 //!
-//! The seed draws the size of the cluster, its timeouts, the speed and malice of network and disks,
-//! what clients do and what goes wrong when. What runs is the code that runs in production:
-//! [`Replica`](crate::replica::Replica), [`Log`](crate::storage::Log),
-//! [`Worker`](crate::storage::Worker), the frames of [`wire`](crate::wire); what is simulated is
-//! what they touch: time, messages, disks, crashes. After every step the invariants of Raft (figure
-//! 3.2) are checked, and what clients were told; at the end the faults stop, and the cluster must
-//! elect, write and converge, and all answers must fit into one order.
+//! One `u64`, the seed, decides everything: the size of the cluster, its timeouts, the speed and
+//! the faults of network and disks, the requests of clients, and the time of each fault. The code
+//! under test is that of production: [`Replica`](crate::replica::Replica),
+//! [`Log`](crate::storage::Log), [`Worker`](crate::storage::Worker) and the frames of
+//! [`wire`](crate::wire). After every step the invariants of Raft (figure 3.2) and the answers to
+//! clients are checked. At the end the faults stop: the cluster must elect a leader, write and
+//! converge, and all answers must be linearizable.
 //!
-//! | what goes wrong | how |
+//! | what fails | how |
 //! |---|---|
 //! | network | loss, repetition, reordering, delays longer than an election, damaged bytes, terms that no cluster reaches, partitions: whole, partial, one-way; answers that come an election late |
-//! | disk | power lost at any call, torn at any byte, any unsynced writes and names lost; failed syncs, reads and writes, no room, stalls; bits that rot, in a snapshot that a node needs in a part of the runs, writes that land elsewhere |
-//! | process | death between any two effects, pauses, late timers, clocks that jump, are a day wrong, and run up to 1 % wrong, or 20 % to try leases; election timeouts that differ from node to node, and from life to life |
-//! | cluster | leaders that fall as soon as they are elected; up to a minority whose disks lose what they promised |
-//! | state machine | slow, or refuses an entry, or panics; its state goes wrong on one node, which its digest must show within an interval |
-//! | clients | three kinds of reads; sessions that expire, commands that are asked for again under the same number, of other nodes, before they are answered |
-//! | folder | in a part of the runs: put back to an earlier copy, of one node in reach of its leader, or worse (`forgetting`) |
-//! | operator | in a part of the runs: members added, promoted, demoted, removed and replaced, ids used again, disks wiped, leaders told to hand over, priorities |
+//! | disk | power lost at any call; writes torn at any byte; any unsynced writes and names lost; failed syncs, reads and writes; no room; stalls; bit rot, in some runs in a snapshot that a node needs; misdirected writes |
+//! | process | crashes between any two effects, pauses, late timers; clocks that jump, are a day wrong, or drift by up to 1 % (20 % to test leases); election timeouts that differ between nodes and between starts |
+//! | cluster | leaders that fail soon after their election; up to a minority of lost disks |
+//! | state machine | slow; returns an error or panics; its state diverges on one node, which its digest must show within an interval |
+//! | clients | three kinds of reads; sessions that expire; commands of sessions repeated at other nodes, even before an answer |
+//! | folder | in some runs: put back to an earlier copy, of one node in reach of its leader, or beyond what Raft tolerates (`amnesia`) |
+//! | operator | in some runs: members added, promoted, demoted, removed and replaced; ids used again; disks wiped; leadership transferred; priorities |
 //!
-//! A node whose disk is damaged must refuse to start, and is then lost to its cluster; what it
-//! starts with must be what was durable. Damage in the last synced batch is the log's documented
-//! limit (`raft/FORMAT.md`): there the simulator takes the node away itself.
+//! A node whose disk is damaged must refuse to start, and is then lost to its cluster. A node that
+//! starts must have exactly what was durable. The log cannot detect damage in the last synced batch
+//! (`raft/FORMAT.md`): in that case the simulator removes the node itself.
 //!
-//! # To replay a seed
+//! # Replaying a seed
 //!
 //! A run is a function of its seed, its [`Options`] and the program: the same seed gives the same
 //! [`Report::trace_hash`], and [`trace`] the same lines. The runner is an example of this crate:
 //!
 //! ```text
-//! cargo run --release -p kodiak-raft --example sim -- --minutes 2            # new seeds every time
-//! cargo run --release -p kodiak-raft --example sim -- --minutes 2 --first 4711   # the same ones
-//! cargo run --release -p kodiak-raft --example sim -- --seeds 0..100000
-//! cargo run --release -p kodiak-raft --example sim -- --seed 4711            # replays what failed
-//! cargo run --release -p kodiak-raft --example sim -- --seed 4711 --trace    # everything that happens in it
-//! cargo run --release -p kodiak-raft --example sim --features mutants -- --mutants
+//! alias sim='cargo run --release -p kodiak-raft --features mutants --example sim --'
+//! sim --minutes 2                 # new seeds every time
+//! sim --minutes 2 --first 4711    # seeds from 4711 on
+//! sim --seeds 0..100000
+//! sim --seed 4711                 # replays one seed
+//! sim --seed 4711 --trace         # prints all its events
+//! sim --mutants                   # the mutation gate
 //! ```
 //!
-//! With `--faults` the runner ends with a table of what went wrong how often ([`Report::harms`]),
-//! counted where it had its effect.
+//! With `--faults` the runner ends with a table of [`Report::fault_counters`]: each fault is
+//! counted where it takes effect.
 //!
-//! What once failed is kept in `raft/tests/sim_seeds.txt`, which the tests run. The last command is
-//! the mutation gate: it builds in one [`Mutant`] after the other and shows how many seeds it takes
-//! to notice.
+//! Seeds that once failed are kept in `raft/tests/sim_seeds.txt`, which the tests run. The mutation
+//! gate plants one [`Mutant`] after another and prints the number of seeds that it takes to detect
+//! each.
 //!
 //! ```
 //! use kodiak_raft::sim::{Options, run};
@@ -52,18 +52,16 @@
 //! assert_eq!(run(7, &Options::default()).unwrap(), report);
 //! ```
 
-mod access;
+mod amnesia;
 mod behaviour;
 mod checks;
-mod churn;
+mod client_access;
 mod clients;
 mod clock;
-mod digests;
 mod disk;
 mod event;
 mod fault_counters;
 mod faults;
-mod forgetting;
 mod handshakes;
 mod kv;
 mod linearizability;
@@ -72,6 +70,7 @@ mod lost_writes;
 mod machines;
 mod mutant;
 mod network;
+mod operator;
 mod operator_requests;
 mod options;
 mod process;
@@ -81,7 +80,8 @@ mod requests;
 mod session_clients;
 mod session_state;
 mod snapshot_rot;
-mod storages;
+mod state_faults;
+mod storage_thread;
 mod terms_out_of_range;
 mod trace;
 mod wall_clocks;
@@ -97,74 +97,76 @@ pub use options::Options;
 
 use crate::types::Time;
 use checks::Violation;
-use trace::Words;
+use trace::TraceDetail;
 use world::World;
 
-/// How many events a failure shows.
+/// The number of events that a failure shows.
 const EVENTS_SHOWN: usize = 60;
 
-/// What happened in a run that went well.
+/// The statistics of a run without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// The seed.
     pub seed: u64,
-    /// How large the cluster was.
+    /// The number of nodes.
     pub nodes: usize,
-    /// How many events there were.
+    /// The number of events.
     pub steps: u64,
-    /// How long it took, in virtual time.
+    /// The duration of the run, in virtual time.
     pub elapsed: Duration,
-    /// How long after the last fault all was well again, in virtual time.
+    /// The time from the last fault to convergence, in virtual time.
     pub converged_after: Duration,
-    /// How many leaders there were.
+    /// The number of leaders.
     pub leaders: u64,
-    /// How often a process started.
+    /// The number of process starts.
     pub process_starts: u64,
-    /// How many nodes lost what their disks had promised, and with it their place in the cluster.
+    /// The number of nodes that left the cluster because their disks were lost.
     pub lost_disks: u64,
-    /// How many entries were committed.
+    /// The number of committed entries.
     pub committed: u64,
-    /// How many snapshots from a leader took the place of a log.
+    /// The number of logs that a leader's snapshot replaced.
     pub snapshots_installed: u64,
-    /// How many writes were acknowledged.
+    /// The number of acknowledged writes.
     pub writes_answered: u64,
-    /// How many reads were answered.
+    /// The number of answered reads.
     pub reads_answered: u64,
-    /// How many lease reads were answered, those by a lease and those by a majority.
+    /// The number of answered lease reads, confirmed by a lease or by a majority.
     pub lease_reads_answered: u64,
-    /// How many stale reads were answered.
+    /// The number of answered stale reads.
     pub stale_reads_answered: u64,
-    /// How many sessions clients have opened.
+    /// The number of sessions opened.
     pub sessions_opened: u64,
-    /// How often a command of a session was asked for again.
+    /// The number of repeated commands of sessions.
     pub session_retries: u64,
-    /// How often a command of a session was answered again.
+    /// The number of repeated answers to commands of sessions.
     pub answers_repeated: u64,
-    /// For how many keys the search for an order of the answers was given up.
+    /// The number of keys for which the search for a linear order was given up.
     pub undecided_keys: u64,
-    /// How many changes of membership the longest log has.
+    /// The number of membership changes in the longest log.
     pub membership_changes: u64,
-    /// What went wrong, and how often.
+    /// The number of faults of each kind.
     pub fault_counters: FaultCounters,
-    /// A hash of everything that happened.
+    /// A hash of all events and effects.
     pub trace_hash: u64,
-    /// A digest of message bytes, disk calls and applied entries, whatever types the program has
-    /// for them.
+    /// A digest of message bytes, disk calls and applied entries. It does not depend on the
+    /// program's types.
     pub behaviour: u64,
 }
 
-/// An invariant did not hold.
+/// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
-    /// Replays it.
+    /// The seed that replays the failure.
     pub seed: u64,
-    /// Which invariant.
+    /// The name of the invariant.
     pub invariant: &'static str,
-    /// How it was broken.
+    /// How it was broken, with the values that differ.
     pub details: String,
-    /// After how many events.
+    /// The number of events before the failure.
     pub step: u64,
-    /// The last events before it, the last one last.
+    /// The last events before the failure, oldest first.
     pub events: Vec<String>,
 }
 
@@ -183,41 +185,42 @@ impl fmt::Display for Failure {
 /// Runs one seed.
 ///
 /// # Errors
-/// The first invariant that does not hold, with the events that led to it. A panic in the code
-/// under test is one.
+/// The first invariant that does not hold, with the events before it. A panic in the code under
+/// test counts as one.
 pub fn run(seed: u64, options: &Options) -> Result<Report, Box<Failure>> {
-    let (verdict, _) = run_with_trace(seed, options, Words::No);
+    let (verdict, _) = run_with_trace(seed, options, TraceDetail::None);
     verdict.map_err(|failure| {
-        // Words are dear, so only the second time: it goes the same way.
-        let (verdict, events) = run_with_trace(seed, options, Words::Last(EVENTS_SHOWN));
+        // Describing events is slow, so only a failing seed is run again with descriptions.
+        let (verdict, events) = run_with_trace(seed, options, TraceDetail::Last(EVENTS_SHOWN));
         let failure = verdict.err().unwrap_or(failure);
         Box::new(Failure { events, ..*failure })
     })
 }
 
-/// Runs one seed and puts all that happens into words, a line each, with the hash of everything up
-/// to it. The same seed, options and program give the same lines, byte for byte.
+/// Runs one seed and returns a line for each event, with the hash of all events up to it.
+///
+/// The same seed, options and program give the same lines, byte for byte.
 ///
 /// # Errors
-/// As [`run`]; the lines are there all the same.
+/// As [`run`]; the lines are returned too.
 pub fn trace(seed: u64, options: &Options) -> (Result<Report, Box<Failure>>, Vec<String>) {
-    run_with_trace(seed, options, Words::All)
+    run_with_trace(seed, options, TraceDetail::All)
 }
 
 fn run_with_trace(
     seed: u64,
     options: &Options,
-    words: Words,
+    detail: TraceDetail,
 ) -> (Result<Report, Box<Failure>>, Vec<String>) {
     #[cfg(feature = "mutants")]
     let _planted = options.mutant.and_then(Mutant::plant);
-    let mut world = World::new(seed, options, words);
+    let mut world = World::new(seed, options, detail);
     let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options)))
         .unwrap_or_else(|panic| {
-            let words = panic.downcast_ref::<String>().map(String::as_str);
-            let words =
-                words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
-            Err(Violation { invariant: "nothing panics", details: words.to_owned() })
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message =
+                message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(Violation { invariant: "nothing panics", details: message.to_owned() })
         });
     let step = world.steps;
     let verdict = verdict.map_err(|Violation { invariant, details }| {
@@ -226,17 +229,19 @@ fn run_with_trace(
     (verdict, world.trace.into_lines())
 }
 
-/// Faults for so many steps, then none until all is well.
+/// Runs the steps with faults, then steps without faults until the cluster has converged.
 fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Violation> {
     while world.steps < options.faulty_steps && world.step()? {}
-    world.calm_down();
-    let calm_since = world.now;
+    world.end_faults();
+    let faults_ended_at = world.now;
     let limit = world.longest_election_timeout() * 40
         + world.plan.request_timeout * 4
         + Duration::from_secs(4);
-    let (last_step, last_time) = (world.steps + options.calm_steps, calm_since.after(limit));
+    let (last_step, last_time) =
+        (world.steps + options.convergence_steps, faults_ended_at.after(limit));
     while !world.converged {
-        if world.forgetting.is_worse && !(world.steps < last_step && world.now < last_time) {
+        if world.amnesia.is_beyond_tolerance && !(world.steps < last_step && world.now < last_time)
+        {
             break;
         }
         let in_time = world.steps < last_step && world.now < last_time;
@@ -244,7 +249,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
             format!("not within {limit:?}: {}", world.describe())
         })?;
     }
-    if world.forgetting.is_worse {
+    if world.amnesia.is_beyond_tolerance {
         world.check_lost_writes()?;
     } else {
         world.checks.history.check_linearizable()?;
@@ -254,7 +259,7 @@ fn drive(world: &mut World, seed: u64, options: &Options) -> Result<Report, Viol
         nodes: world.plan.nodes,
         steps: world.steps,
         elapsed: world.now.since(Time(0)),
-        converged_after: world.now.since(calm_since),
+        converged_after: world.now.since(faults_ended_at),
         leaders: world.checks.leaders(),
         process_starts: world.process_starts,
         lost_disks: world.processes.iter().filter(|process| process.is_lost).count() as u64,

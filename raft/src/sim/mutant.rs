@@ -1,8 +1,8 @@
-//! Faults built in on purpose: a check that finds none of them is not known to check anything.
+//! Planted faults that test the checks: a check that detects none is not known to work.
 
 use std::fmt;
 
-/// A fault built in on purpose, each breaking a rule.
+/// A planted fault. Each breaks one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Mutant {
@@ -10,19 +10,19 @@ pub enum Mutant {
     SyncDoesNothing,
     /// Syncing a folder makes no name durable.
     DirectorySyncDoesNothing,
-    /// A sync that failed is taken for one that succeeded.
+    /// A failed sync is reported as successful.
     FailedSyncIgnored,
-    /// The driver says that a write is durable before it has begun.
+    /// The driver reports a write as durable before it has begun.
     WrittenBeforeSync,
-    /// The driver drops the term and the vote of every write: a restarted node votes again.
+    /// The driver drops the term and the vote of every write, so a restarted node votes again.
     VotesForgotten,
-    /// Votes that were refused arrive as granted.
+    /// Refused votes arrive as granted.
     RefusalCountsAsVote,
-    /// The driver answers reads from the state machine as it is, without asking for a read index.
+    /// The driver answers reads from the current state, without a read index.
     ReadsWithoutIndex,
     /// The network repeats forwarded commands.
     ForwardsRepeated,
-    /// The driver reads its clock once in a long turn, before what it then takes in has arrived.
+    /// The driver reads its clock before the messages that it then handles have arrived.
     StaleClock,
     /// A fault in the core.
     #[cfg(feature = "mutants")]
@@ -39,8 +39,8 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// All faults that can be built in: those of the disk, the network and the driver, and, with the
-/// feature `mutants`, those of the core.
+/// All faults that can be planted: in the disk, the network and the driver, and, with the feature
+/// `mutants`, in the core.
 #[must_use]
 pub fn mutants() -> Vec<Mutant> {
     let own = [
@@ -80,14 +80,15 @@ impl Mutant {
         }
     }
 
-    /// How many seeds it may take to find it.
+    /// The most seeds that it may take to detect it.
     #[must_use]
     pub fn seeds(&self) -> u64 {
         20_000
     }
 
-    /// The core's own test that shows it, where seeds show it too rarely to be waited for, or
-    /// cannot. These tests are themselves tested with the fault planted (`core/tests/faults.rs`).
+    /// The core's test that detects it, if seeds detect it too rarely or never.
+    ///
+    /// These tests are themselves tested with the fault planted (`core/tests/faults.rs`).
     #[must_use]
     pub fn unit_test(&self) -> Option<&'static str> {
         match self {
@@ -188,7 +189,8 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => {
                 Some("a_promise_is_of_a_term_that_is_durable")
             }
-            // Takes a disk whose damage lies before what its snapshot includes, which is rare.
+            // Takes a disk whose damage sync_mutants before what its snapshot includes, which is
+            // rare.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::BeginAfterDamage) => {
                 Some("damage_that_may_hide_a_vote_is_refused")
@@ -204,7 +206,7 @@ impl Mutant {
         }
     }
 
-    /// Whether some hundred seeds are enough to find it, or a test of the core has.
+    /// Whether a few hundred seeds detect it, or a test of the core does.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         match self {
@@ -219,8 +221,7 @@ impl Mutant {
         }
     }
 
-    /// Plants a fault of the core in all that runs on this thread, until what is returned is
-    /// dropped.
+    /// Plants a fault of the core on this thread until the returned guard is dropped.
     #[cfg(feature = "mutants")]
     pub(super) fn plant(self) -> Option<crate::core::Planted> {
         match self {
@@ -230,8 +231,8 @@ impl Mutant {
     }
 }
 
-/// What takes an installation, or a start, at the very moment of something else: 2,500 seeds show
-/// none of these.
+/// The tests for faults that need a rare coincidence, such as a start during an installation: 2,500
+/// seeds detect none of these.
 #[cfg(feature = "mutants")]
 fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
     use crate::core::Mutant;
@@ -292,14 +293,14 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::MarkDroppedAtCatchUp => "a node that forgot votes once it is fenced",
         Mutant::ForgottenVoteCounts => "the vote of a disk that forgot does not count",
         Mutant::MarkNeverLowered => "a mark never waits for entries that may not come",
-        Mutant::ForgotKnownToLeaderOnly => "a node is told that its disk forgot",
+        Mutant::ForgotKnownToLeaderOnly => "a node learns that its disk forgot",
         Mutant::ForgottenMakesMajoritySmaller => "a majority stays as large as it is",
         Mutant::MarkOnlyInMemory => "the mark of a disk that forgot is durable",
         Mutant::CommitOldTerm => "only entries of the leader's own term are counted",
         Mutant::SeenVoteIsGranted => "a granted vote is never inferred",
         Mutant::VoteTwice => "one vote a term",
         Mutant::VoteBeforeDurable => "a vote leaves when it is durable",
-        Mutant::VoteForShorterLog => "a vote goes to a log that is as good",
+        Mutant::VoteForShorterLog => "a vote goes to a log that is as up to date",
         Mutant::PreVoteRejectionWithoutTerm => "a refused pre-vote carries the term",
         Mutant::AppendWithoutPrevious => "entries follow what they followed at the leader",
         Mutant::TruncateWithoutConflict => "truncation only at a proven conflict",
@@ -312,7 +313,7 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::LeaseIgnoresDrift => "a lease allows for drift",
         Mutant::LeaseIgnoresPromise => "a lease lasts as long as its voters have promised",
         Mutant::LeaseAfterTransfer => "no lease once another was asked to campaign",
-        Mutant::LeaseSurvivesStepDown => "a lease ends with the office",
+        Mutant::LeaseSurvivesStepDown => "a lease ends with leadership",
         Mutant::LeaseSurvivesConfiguration => "a lease ends with its configuration",
         Mutant::LeaseOfNoVoter => "a leader that does not vote has no lease",
         Mutant::VoteRightAfterRestart => "a restarted voter waits",
@@ -323,39 +324,39 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::TermLeaderForgotten => "one leader a term, also after a pre-vote",
         Mutant::ReadIndexForStrangers => "read indexes are for members",
         Mutant::AnyTermAdopted => "a term too far ahead is ignored",
-        Mutant::SoleVoterStepsDown => "the only voter stays in office over a slow write",
-        Mutant::ShortStallTimeout => "a slow write costs the office after the stall timeout",
+        Mutant::SoleVoterStepsDown => "the only voter keeps leading over a slow write",
+        Mutant::ShortStallTimeout => "a slow write ends leadership after the stall timeout",
         Mutant::NonVoterSitsOutStall => "a leader without a vote is not exempt from stalls",
         Mutant::PromiseUnasked => "promises are made to leaders that want them",
         Mutant::VoteBeforeReachable => "a restarted voter can be reached before it votes",
         Mutant::PromiseForgottenWithTerm => "a promise outlives its term",
         Mutant::RetryAppliesTwice => "a command of a session is applied once",
-        Mutant::AcknowledgedIsAppliedAgain => "what was acknowledged is done with",
+        Mutant::AcknowledgedIsAppliedAgain => "an acknowledged command is not applied again",
         Mutant::SessionsNeverExpire => "sessions expire",
         Mutant::ExpiryByLocalClock => "sessions expire by stamps",
         Mutant::SessionNotInSnapshot => "a snapshot holds the sessions",
         Mutant::NoStepDownOnStall => "a leader whose write is stuck steps aside",
         Mutant::NoStepDownWithoutQuorum => "a leader without a majority steps aside",
         Mutant::CapBlocksNoop => "the cap lets the no-op through",
-        Mutant::ResendNeverProbes => "after a loss the leader looks for the place",
+        Mutant::ResendNeverProbes => "after a loss the leader probes for the matching entry",
         Mutant::WindowIgnored => "what is in flight is bounded",
-        Mutant::StampRunsBackwards => "stamps never fall",
+        Mutant::StampRunsBackwards => "stamps never decrease",
         Mutant::LogTimeFollowsLeader => "one wrong clock of three moves no expiry",
         Mutant::LogTimeFollowsGreatest => "log time follows a clock that a majority has reached",
         Mutant::LogTimeIsNotLimited => "log time runs at twice its speed at most",
         Mutant::LogTimeStepsEveryTerm => "log time steps only over a gap",
         Mutant::CommandsBeforeClocks => "no command before the leader knows the time",
-        Mutant::InstallBelowCommit => "a snapshot takes nothing back",
-        Mutant::KeepSuffixAtInstall => "a suffix that does not follow from a snapshot goes",
+        Mutant::InstallBelowCommit => "a snapshot reverts nothing",
+        Mutant::KeepSuffixAtInstall => "a suffix that does not follow from a snapshot is dropped",
         Mutant::EntriesDuringInstall => "no entries while a snapshot is installed",
         Mutant::WriteOutlivesInstall => "a write beside an install vouches for the snapshot only",
-        Mutant::CampaignDuringInstall => "who installs a snapshot does not campaign",
+        Mutant::CampaignDuringInstall => "a node that installs a snapshot does not campaign",
         Mutant::InstallBeforeRestored => "one snapshot after the other",
-        Mutant::OvertakenIsRefused => "what a snapshot overtook is in doubt",
+        Mutant::OvertakenIsRefused => "commands that a snapshot replaced have an unknown outcome",
         Mutant::FetchedTermIgnored => "the disk gives back what was written",
         Mutant::EarlierPromiseOverwritten => "an earlier promise outlives two restarts",
         Mutant::AckBeforeInstalled => "a snapshot is acknowledged when it is installed",
-        Mutant::CompactedIsSkipped => "who lacks what was compacted gets a snapshot",
+        Mutant::CompactedIsSkipped => "a follower that lacks compacted entries gets a snapshot",
         Mutant::SnapshotWithoutConfiguration => "a snapshot brings its configuration",
         Mutant::ChangeBeforeOwnTermCommit => "no change of members before an entry of the own term",
         Mutant::ChangeWhilePending => "one change of members at a time",
@@ -365,12 +366,12 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::JointIsNeverLeft => "a joint configuration is left",
         Mutant::RemovedLeaderCounts => "a removed leader does not count itself",
         Mutant::RemovedLeaderStays => "a removed leader steps down",
-        Mutant::RemovalSilencesAtOnce => "a removal that is not committed silences nobody",
+        Mutant::RemovalSilencesAtOnce => "an uncommitted removal silences no node",
         Mutant::ChangeToTheSilent => "a change leaves a quorum that answers",
         Mutant::PromiseBeforeDurable => "a promise is of a term that is durable",
         Mutant::PromoteUnseen => "a learner catches up before it votes",
         Mutant::IdReused => "an id is never used again",
-        Mutant::TransferBeforeFlushed => "who takes over has everything on its disk",
+        Mutant::TransferBeforeFlushed => "the target of a transfer has everything on its disk",
         Mutant::TransferNeverTimesOut => "a transfer ends",
         Mutant::ProposeDuringTransfer => "no proposals during a transfer",
         Mutant::TransferWithoutMark => "a transfer passes stickiness",
@@ -379,12 +380,14 @@ fn rule_of_core(mutant: crate::core::Mutant) -> &'static str {
         Mutant::RestoredDigestUnchecked => "a restored state has its snapshot's digest",
         Mutant::DamagedSnapshotKept => "a node whose snapshot is damaged is sent another",
         Mutant::CompactBeyondApplied => "compaction keeps what is not applied",
-        Mutant::FollowerPushesBack => "a follower acknowledges however far behind it applies",
+        Mutant::FollowerPushesBack => {
+            "a follower acknowledges however far behind its state machine is"
+        }
         Mutant::TransferToBacklogged => "a leader with a backlog hands over to a voter without",
         Mutant::UnfitNeverCampaigns => "a failed node that alone holds an entry gives it away",
         Mutant::LoadingLeaderStays => "a leader that loads hands over to a voter that answers",
         Mutant::LoadingCampaigns => "a node that loads lets others campaign first",
-        Mutant::LoadingNeverCampaigns => "a node that loads leads if nobody else can",
+        Mutant::LoadingNeverCampaigns => "a node that loads leads if no other can",
         Mutant::SnapshotUnbounded => "a snapshot has its bound",
         Mutant::UnfitCampaigns => "a node whose state machine has failed does not campaign",
     }

@@ -1,9 +1,9 @@
-//! Who can hear whom, and how late.
+//! The network: which nodes can reach each other, and with which delay.
 //!
-//! Raft's own messages are treated worse than TCP would treat them: lost, repeated, reordered,
-//! arriving in the next life of a process. Forwarded commands and their answers travel as the
-//! node's connections carry them: in order, once, and either all of them arrive or the connection
-//! breaks and both ends are told.
+//! Raft's own messages are treated worse than TCP would treat them: lost, repeated, reordered, or
+//! delivered after a restart of the receiver. Forwarded commands and their answers are delivered
+//! like over a real connection: in order and once, until the connection breaks, which both ends
+//! learn.
 
 use std::time::Duration;
 
@@ -12,41 +12,41 @@ use super::options::NetworkPlan;
 use super::random::Random;
 use crate::types::Time;
 
-/// See the module.
+/// The network. See the module.
 #[derive(Debug)]
 pub(super) struct Network {
     pub(super) plan: NetworkPlan,
     nodes: usize,
     /// `cut[from * nodes + to]`.
     cut: Vec<bool>,
-    /// How much later than usual messages arrive, by directed pair.
-    held_up: Vec<Duration>,
-    /// When the last message so far arrives, by directed pair.
+    /// The additional delay of messages, by directed pair.
+    extra_delay: Vec<Duration>,
+    /// The latest arrival of a message so far, by directed pair.
     last_arrival: Vec<Time>,
-    /// Connections, under both of their ends' places; only `from < to` is used.
+    /// Connections, by pair; only `from < to` is used.
     connections: Vec<Connection>,
-    /// When the last thing that must keep its order arrives, by directed pair.
+    /// The latest arrival of an ordered message, by directed pair.
     ordered_until: Vec<Time>,
     pub(super) fault_counters: FaultCounters,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Connection {
-    /// Counts the connections there have been between the two.
+    /// The number of connections so far between the two.
     number: u64,
     is_up: bool,
-    /// Something on it was lost: it will be noticed to be broken.
-    is_doomed: bool,
+    /// A message on it was lost, so it will break.
+    has_gap: bool,
 }
 
-/// What the network makes of a message.
+/// The delivery of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It arrives at these times.
-    Arrives(Time, Option<Time>),
-    /// It does not.
+pub(super) enum Delivery {
+    /// It arrives at this time, and perhaps again.
+    Arrives { first: Time, repeated: Option<Time> },
+    /// It is lost.
     Lost,
-    /// It does not, and the connection breaks at this time.
+    /// It is lost, and the connection breaks at this time.
     Breaks(Time),
 }
 
@@ -57,7 +57,7 @@ impl Network {
             plan,
             nodes,
             cut: vec![false; pairs],
-            held_up: vec![Duration::ZERO; pairs],
+            extra_delay: vec![Duration::ZERO; pairs],
             last_arrival: vec![Time(0); pairs],
             connections: vec![Connection::default(); pairs],
             ordered_until: vec![Time(0); pairs],
@@ -78,19 +78,19 @@ impl Network {
         self.cut[pair] = cut;
     }
 
-    /// From now on messages take so much longer.
-    pub(super) fn hold_up(&mut self, from: usize, to: usize, delay: Duration) {
+    /// Adds a delay to all later messages of a directed pair.
+    pub(super) fn delay_link(&mut self, from: usize, to: usize, delay: Duration) {
         let pair = self.pair(from, to);
-        self.held_up[pair] = delay;
+        self.extra_delay[pair] = delay;
     }
 
-    pub(super) fn is_held_up(&self, from: usize, to: usize) -> bool {
-        !self.held_up[self.pair(from, to)].is_zero()
+    pub(super) fn is_delayed(&self, from: usize, to: usize) -> bool {
+        !self.extra_delay[self.pair(from, to)].is_zero()
     }
 
     pub(super) fn heal(&mut self) {
         self.cut.fill(false);
-        self.held_up.fill(Duration::ZERO);
+        self.extra_delay.fill(Duration::ZERO);
     }
 
     /// Whether neither direction is cut.
@@ -110,7 +110,7 @@ impl Network {
     pub(super) fn connect(&mut self, a: usize, b: usize) {
         let link = self.link(a, b);
         let number = self.connections[link].number + 1;
-        self.connections[link] = Connection { number, is_up: true, is_doomed: false };
+        self.connections[link] = Connection { number, is_up: true, has_gap: false };
     }
 
     pub(super) fn disconnect(&mut self, a: usize, b: usize) {
@@ -118,22 +118,22 @@ impl Network {
         self.connections[link].is_up = false;
     }
 
-    /// What becomes of a message between cores.
+    /// The delivery of a message between cores.
     pub(super) fn datagram(
         &mut self,
         now: Time,
         from: usize,
         to: usize,
         random: &mut Random,
-    ) -> Fate {
+    ) -> Delivery {
         let pair = self.pair(from, to);
         if self.cut[pair] {
             self.fault_counters.count(FaultCounter::Cut);
-            return Fate::Lost;
+            return Delivery::Lost;
         }
         if random.chance(self.plan.loss) {
             self.fault_counters.count(FaultCounter::Lost);
-            return Fate::Lost;
+            return Delivery::Lost;
         }
         let straggles = random.chance(self.plan.straggling);
         let delay = if straggles {
@@ -141,44 +141,44 @@ impl Network {
         } else {
             self.delay(random)
         };
-        let first = now.after(delay + self.held_up[pair]);
-        let second =
+        let first = now.after(delay + self.extra_delay[pair]);
+        let repeated =
             random.chance(self.plan.duplication).then(|| now.after(self.delay(random) * 3));
-        let happened = [
+        let is_counted = [
             (straggles, FaultCounter::Straggled),
-            (second.is_some(), FaultCounter::Repeated),
-            (!self.held_up[pair].is_zero(), FaultCounter::HeldUp),
+            (repeated.is_some(), FaultCounter::Repeated),
+            (!self.extra_delay[pair].is_zero(), FaultCounter::Delayed),
             (first < self.last_arrival[pair], FaultCounter::Overtaken),
         ];
-        happened
+        is_counted
             .into_iter()
-            .filter(|(happened, _)| *happened)
+            .filter(|(is_counted, _)| *is_counted)
             .for_each(|(_, counter)| self.fault_counters.count(counter));
         self.last_arrival[pair] = first.max(self.last_arrival[pair]);
-        Fate::Arrives(first, second)
+        Delivery::Arrives { first, repeated }
     }
 
-    /// What becomes of something that a connection carries.
+    /// The delivery of a message over a connection.
     pub(super) fn on_connection(
         &mut self,
         now: Time,
         from: usize,
         to: usize,
         random: &mut Random,
-    ) -> Fate {
+    ) -> Delivery {
         let (pair, link) = (self.pair(from, to), self.link(from, to));
         let connection = self.connections[link];
-        if !connection.is_up || connection.is_doomed {
-            return Fate::Lost;
+        if !connection.is_up || connection.has_gap {
+            return Delivery::Lost;
         }
         if self.cut[pair] || random.chance(self.plan.loss / 20) {
-            self.connections[link].is_doomed = true;
-            return Fate::Breaks(now.after(self.delay(random) * 4));
+            self.connections[link].has_gap = true;
+            return Delivery::Breaks(now.after(self.delay(random) * 4));
         }
         let arrival =
-            now.after(self.delay(random) + self.held_up[pair]).max(self.ordered_until[pair]);
+            now.after(self.delay(random) + self.extra_delay[pair]).max(self.ordered_until[pair]);
         self.ordered_until[pair] = arrival;
-        Fate::Arrives(arrival, None)
+        Delivery::Arrives { first: arrival, repeated: None }
     }
 
     /// Mostly short, sometimes as long as the plan allows.
@@ -197,30 +197,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_carries_keeps_its_order() {
+    fn messages_of_a_connection_keep_their_order() {
         let mut random = Random::new(1);
         let delay = (Duration::from_micros(1), Duration::from_millis(50));
-        let mut network = Network::new(2, NetworkPlan { delay, ..NetworkPlan::calm() });
-        assert_eq!(network.on_connection(Time(0), 0, 1, &mut random), Fate::Lost);
+        let mut network = Network::new(2, NetworkPlan { delay, ..NetworkPlan::without_faults() });
+        assert_eq!(network.on_connection(Time(0), 0, 1, &mut random), Delivery::Lost);
         network.connect(0, 1);
         let mut last = Time(0);
         for at in 0..500 {
             match network.on_connection(Time(at), 0, 1, &mut random) {
-                Fate::Arrives(time, None) => {
+                Delivery::Arrives { first: time, repeated: None } => {
                     assert!(time >= last);
                     last = time;
                 }
-                fate => panic!("{fate:?}"),
+                delivery => panic!("{delivery:?}"),
             }
         }
         network.set_cut(0, 1, true);
-        assert!(matches!(network.on_connection(Time(500), 0, 1, &mut random), Fate::Breaks(_)));
+        assert!(matches!(network.on_connection(Time(500), 0, 1, &mut random), Delivery::Breaks(_)));
         network.heal();
         assert_eq!(
             network.on_connection(Time(501), 0, 1, &mut random),
-            Fate::Lost,
-            "a gap cannot be mended"
+            Delivery::Lost,
+            "a connection with a lost message never recovers"
         );
-        assert!(matches!(network.on_connection(Time(501), 1, 0, &mut random), Fate::Lost));
+        assert!(matches!(network.on_connection(Time(501), 1, 0, &mut random), Delivery::Lost));
     }
 }

@@ -1,4 +1,4 @@
-//! Requests of the operator (`churn`) that have no outcome yet.
+//! Pending requests of the operator (`operator`).
 
 use std::collections::BTreeMap;
 
@@ -7,28 +7,28 @@ use std::collections::BTreeMap;
 pub(super) struct OperatorRequest {
     pub(super) node: usize,
     pub(super) is_transfer: bool,
-    /// It names an id that has been used.
+    /// It adds an id that has been used before.
     pub(super) is_reuse: bool,
 }
 
-/// What the operator has done, and its open requests.
+/// The operator's state and pending requests.
 #[derive(Debug, Default)]
-pub(super) struct Churn {
-    /// The machine whose disk is gone, until it is no longer a member.
+pub(super) struct Operator {
+    /// The node whose disk was wiped, until it is no longer a member.
     pub(super) wiped: Option<usize>,
     /// The feature level was raised in this run.
     pub(super) is_raised: bool,
-    /// What has no outcome yet, by request number.
+    /// Pending requests, by number.
     pub(super) open: BTreeMap<u64, OperatorRequest>,
 }
 
-impl Churn {
-    /// Whether nothing is open.
+impl Operator {
+    /// Whether no request is pending.
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// A process has died: the outcome of its requests stays unknown.
+    /// A process has died: its requests will have no outcome.
     pub(super) fn forget_node(&mut self, node: usize) {
         self.open.retain(|_, order| order.node != node);
     }

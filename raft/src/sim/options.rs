@@ -1,13 +1,13 @@
-//! What a run is told besides its seed, and what the seed makes of it.
+//! The options of a run, and the plan that its seed draws.
 
 use std::time::Duration;
 
+use super::amnesia::AmnesiaPlan;
 use super::clock::MOST_DRIFT;
-use super::digests::DigestPlan;
-use super::forgetting::ForgettingPlan;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::random::Random;
+use super::state_faults::StateFaultPlan;
 use crate::core::{ElectionTimeout, Lease};
 use crate::replica::Limits;
 use crate::types::{FeatureLevel, Proposal};
@@ -16,34 +16,79 @@ use crate::wire::Version;
 /// The largest request, in bytes, besides its padding: one that adds a member to the cluster.
 pub(super) const REQUEST_BYTES: usize = 80;
 
-/// What a run is told besides its seed.
+/// The options of a run, besides its seed.
+///
+/// ```
+/// use kodiak_raft::sim::Options;
+///
+/// let options = Options::default().faulty_steps(500).checks_disks(false);
+/// # assert_eq!(options.faulty_steps, 500);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Options {
-    /// How many events happen while there are faults, at most. Default 1 500.
+    /// The most events while there are faults. Default 1 500.
     pub faulty_steps: u64,
-    /// How many events happen after the faults, at most; a cluster that has not converged by then
-    /// has failed. Default 200 000.
-    pub calm_steps: u64,
-    /// Whether the simulator looks at what no client and no other node could see: the disks.
-    /// Without it only Raft's own invariants and the clients' experience can show a fault. Default
-    /// true.
-    pub looks_at_disks: bool,
-    /// A fault built in on purpose, to see that the checks find it. Default none.
+    /// The most events after the faults. A cluster that has not converged by then has failed.
+    /// Default 200 000.
+    pub convergence_steps: u64,
+    /// Whether the simulator also checks the contents of the disks, which no client and no other
+    /// node can see. Without it only Raft's own invariants and the answers to clients are checked.
+    /// Default true.
+    pub checks_disks: bool,
+    /// A fault planted to test the checks. Default none.
     pub mutant: Option<Mutant>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { faulty_steps: 1_500, calm_steps: 200_000, looks_at_disks: true, mutant: None }
+        Options {
+            faulty_steps: 1_500,
+            convergence_steps: 200_000,
+            checks_disks: true,
+            mutant: None,
+        }
     }
 }
 
-/// What the seed decides before anything happens. Every kind of fault is absent in many runs, so
-/// that the others have room to unfold (Groce et al., "Swarm testing", 2012).
+impl Options {
+    /// Sets `faulty_steps`.
+    #[must_use]
+    pub fn faulty_steps(mut self, steps: u64) -> Options {
+        self.faulty_steps = steps;
+        self
+    }
+
+    /// Sets `convergence_steps`.
+    #[must_use]
+    pub fn convergence_steps(mut self, steps: u64) -> Options {
+        self.convergence_steps = steps;
+        self
+    }
+
+    /// Sets `checks_disks`.
+    #[must_use]
+    pub fn checks_disks(mut self, checks: bool) -> Options {
+        self.checks_disks = checks;
+        self
+    }
+
+    /// Sets `mutant`.
+    #[must_use]
+    pub fn mutant(mut self, mutant: Option<Mutant>) -> Options {
+        self.mutant = mutant;
+        self
+    }
+}
+
+/// The plan of a run, which the seed decides before the first event.
+///
+/// Every kind of fault is absent in many runs, so that the others can take full effect (Groce et
+/// al., "Swarm testing", 2012).
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// The feature level at which the cluster is founded. At the base level nodes speak the oldest
-    /// wire version.
+    /// The feature level at which the cluster is bootstrapped. At the base level nodes use the
+    /// oldest wire version.
     pub(super) feature_level: FeatureLevel,
     pub(super) wire: Version,
     pub(super) nodes: usize,
@@ -52,15 +97,15 @@ pub(super) struct Plan {
     pub(super) request_timeout: Duration,
     pub(super) network: NetworkPlan,
     pub(super) disk_latency: (Duration, Duration),
-    /// How often, in ten thousand, the disk takes longer than an election timeout.
+    /// The chance, in ten thousand, that the disk stalls for longer than an election timeout.
     pub(super) disk_stall: u32,
-    /// How long the storage thread is idle, at most, before it marks the log.
+    /// The longest time that the storage thread is idle before it marks the log.
     pub(super) idle_pause: Duration,
-    /// How much too fast or too slow a clock may run, in millionths.
+    /// The most that a clock runs too fast or too slow, in millionths.
     pub(super) drift: u64,
-    /// How late a timer may fire.
+    /// The longest delay of a timer.
     pub(super) timer_delay: Duration,
-    /// Whether the state machine runs beside the replica, and how slowly.
+    /// The duration of a job of the state machine, if it has a thread of its own.
     pub(super) apply_delay: Option<(Duration, Duration)>,
     pub(super) segment_bytes: u64,
     pub(super) tail_bytes: usize,
@@ -72,129 +117,129 @@ pub(super) struct Plan {
     pub(super) snapshot_chunk_bytes: usize,
     pub(super) snapshot_chunks: usize,
     pub(super) retained_snapshots: usize,
-    /// How many bytes of nothing each command carries, so that logs grow.
+    /// The bytes of padding in each command, so that logs grow.
     pub(super) padding: usize,
     pub(super) pending_reads: usize,
     pub(super) limits: Limits,
     pub(super) clients: usize,
-    /// How many requests a client has under way.
+    /// The most requests that a client has in flight.
     pub(super) window: usize,
     pub(super) think: (Duration, Duration),
     pub(super) keys: u64,
-    /// How many of the requests are reads, in ten thousand.
+    /// The share of reads among the requests, in ten thousand.
     pub(super) reads: u32,
-    /// Leaders fall at most so long after their election.
-    pub(super) falls_within: Option<Duration>,
+    /// The longest time from an election to the failure of the leader, if new leaders fail.
+    pub(super) leader_fails_within: Option<Duration>,
     pub(super) fault_interval: (Duration, Duration),
     pub(super) faults: Vec<FaultKind>,
     /// How clients reach the state machine.
-    pub(super) access: AccessPlan,
-    /// Whether members change, and how.
-    pub(super) churn: Option<ChurnPlan>,
-    /// What goes wrong with state machines, if anything does.
+    pub(super) access: ClientAccessPlan,
+    /// The operator, if there is one.
+    pub(super) operator: Option<OperatorPlan>,
+    /// The faults of state machines, if there are any.
     pub(super) machines: Option<MachinePlan>,
-    /// How disks forget, if any does.
-    pub(super) forgetting: Option<ForgettingPlan>,
-    /// Whether a state machine's state may go wrong.
-    pub(super) digests: Option<DigestPlan>,
+    /// How folders are put back to earlier copies, if any is.
+    pub(super) amnesia: Option<AmnesiaPlan>,
+    /// How a state machine's state diverges, if it does.
+    pub(super) digests: Option<StateFaultPlan>,
 }
 
-/// How clients reach the state machine (`access`).
+/// How clients use sessions and reads, and the quality of clocks (`client_access`).
 #[derive(Clone, Debug)]
-pub(super) struct AccessPlan {
-    /// The bound on clocks that the cores are told.
+pub(super) struct ClientAccessPlan {
+    /// The bound on clock drift that the cores assume.
     pub(super) lease: Option<Lease>,
-    /// Clocks run worse than that.
-    pub(super) is_beyond: bool,
-    /// Nodes have election timeouts of their own, other ones in each life, which follow from this.
+    /// Clocks drift more than that.
+    pub(super) exceeds_drift_bound: bool,
+    /// If set, each start of a node draws its own election timeouts from this.
     pub(super) unequal_timeouts: Option<u64>,
-    /// Nodes differ in whether they want leases, and each of their lives may: it follows from this.
+    /// If set, each start of a node draws from this whether it uses leases.
     pub(super) mixed_leases: Option<u64>,
-    /// Every clock is as much off as any may be, one way or the other.
+    /// Every clock drifts by the most that is allowed, in one direction or the other.
     pub(super) has_worst_clocks: bool,
-    /// How many of the reads are stale ones, in ten thousand.
+    /// The share of stale reads among the reads, in ten thousand.
     pub(super) stale_reads: u32,
-    /// How many of the others are lease reads, in ten thousand.
+    /// The share of lease reads among the other reads, in ten thousand.
     pub(super) lease_reads: u32,
-    /// So many of the clients have sessions.
-    pub(super) with_sessions: usize,
-    /// How long a session lives.
+    /// The number of clients with sessions.
+    pub(super) clients_with_sessions: usize,
+    /// The time to live of sessions.
     pub(super) ttl_ms: u64,
-    /// How often, in ten thousand, a client asks again before it is told anything.
-    pub(super) impatience: u32,
-    /// How often, in ten thousand, a client closes its session.
+    /// The chance, in ten thousand, that a client repeats a request before it has an outcome.
+    pub(super) early_retries: u32,
+    /// The chance, in ten thousand, that a client closes its session.
     pub(super) closes: u32,
 }
 
-impl AccessPlan {
+impl ClientAccessPlan {
     /// Neither sessions nor leases.
-    pub(super) fn none() -> AccessPlan {
-        AccessPlan {
+    pub(super) fn none() -> ClientAccessPlan {
+        ClientAccessPlan {
             lease: None,
-            is_beyond: false,
+            exceeds_drift_bound: false,
             unequal_timeouts: None,
             mixed_leases: None,
             has_worst_clocks: false,
             stale_reads: 0,
             lease_reads: 0,
-            with_sessions: 0,
+            clients_with_sessions: 0,
             ttl_ms: 0,
-            impatience: 0,
+            early_retries: 0,
             closes: 0,
         }
     }
 }
 
-/// What the operator of a run is like (`churn`).
+/// The operator of a run (`operator`).
 #[derive(Clone, Debug)]
-pub(super) struct ChurnPlan {
-    /// The places of the founders come first.
-    pub(super) founders: usize,
+pub(super) struct OperatorPlan {
+    /// The number of initial members; they have the lowest ids.
+    pub(super) initial_members: usize,
     pub(super) interval: (Duration, Duration),
-    /// How often, in ten thousand, it moves leadership instead of members.
+    /// The chance, in ten thousand, of a leadership transfer instead of a membership change.
     pub(super) transfers: u32,
     pub(super) wipes: bool,
     pub(super) promotion_lag: u64,
-    /// The operator takes all votes but one away, and gives the leader's back at once; and who
-    /// votes alone by its own log is soon started again.
-    pub(super) shrinks: bool,
+    /// The operator removes all votes but one, and gives the leader's back at once. A node that is
+    /// the sole voter by its own log is soon restarted.
+    pub(super) shrinks_to_one_vote: bool,
 }
 
 /// How the network treats messages.
 #[derive(Clone, Debug)]
 pub(super) struct NetworkPlan {
     pub(super) delay: (Duration, Duration),
-    /// How often a message takes longer than an election, in ten thousand.
+    /// The chance, in ten thousand, that a message takes longer than an election.
     pub(super) straggling: u32,
-    /// How long it takes then, at most.
+    /// The longest delay of such a message.
     pub(super) straggles: Duration,
     /// In ten thousand.
     pub(super) loss: u32,
     /// In ten thousand.
     pub(super) duplication: u32,
-    /// How often bytes change on the way, in ten thousand.
+    /// The chance, in ten thousand, that bytes change in transit.
     pub(super) corruption: u32,
 }
 
-/// What can go wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FaultKind {
-    /// Two groups cannot hear each other.
+    /// Two groups of nodes cannot reach each other.
     Partition,
-    /// Some directed pairs lose everything.
+    /// Some directed links lose all messages.
     CutLinks,
-    /// A node hears nothing, or is not heard.
+    /// A node receives nothing, or nothing that it sends arrives.
     Deaf,
-    /// A node is not heard, and what it hears comes late: the others may have chosen another leader
-    /// before it hears the last answers to what it said.
-    Late,
-    /// A node is alone for long, and clients who do not know it ask it for many writes.
-    Alone,
-    /// Connections break; nothing else.
+    /// A node's messages are lost and it receives late: the others may elect another leader before
+    /// it receives the last answers.
+    DelayedNode,
+    /// A node is isolated for long while clients send it many writes.
+    Isolated,
+    /// A connection breaks.
     BreakLink,
-    /// A process dies; what it wrote stays in the kernel's memory.
+    /// A process is killed; its writes stay in the kernel's memory.
     Kill,
-    /// A machine loses power: what was not synced may be gone.
+    /// A machine loses power: unsynced writes may be lost.
     PowerLoss,
     /// All machines lose power at once.
     Blackout,
@@ -202,17 +247,17 @@ pub(super) enum FaultKind {
     PowerLossAmidEffects,
     /// The machine loses power between two of the next calls to its disk.
     PowerLossAmidCalls,
-    /// A process stops for a while and goes on.
+    /// A process is paused for a while.
     Pause,
     /// A sync fails.
     SyncFails,
     /// A read or a write fails.
     CallFails,
-    /// There is no room on a disk for a while.
+    /// A disk is full for a while.
     DiskFull,
-    /// Bits turn over in what was synced.
+    /// Bits flip in synced data.
     Rot,
-    /// A drive puts a write where it does not belong.
+    /// A drive writes to the wrong place.
     Misdirect,
     /// A wall clock jumps.
     ClockJump,
@@ -222,8 +267,8 @@ const ALL_FAULTS: [FaultKind; 18] = [
     FaultKind::Partition,
     FaultKind::CutLinks,
     FaultKind::Deaf,
-    FaultKind::Late,
-    FaultKind::Alone,
+    FaultKind::DelayedNode,
+    FaultKind::Isolated,
     FaultKind::BreakLink,
     FaultKind::Kill,
     FaultKind::PowerLoss,
@@ -294,19 +339,19 @@ impl Plan {
             think: (micros(100), millis(think_high)),
             keys: random.between(1, 5),
             reads: random.pick(&[2_500, 2_500, 8_000]),
-            falls_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
+            leader_fails_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
             fault_interval: (millis(1), millis(fault_high)),
             faults: Plan::draw_faults(random),
-            access: AccessPlan::none(),
-            churn: None,
+            access: ClientAccessPlan::none(),
+            operator: None,
             machines: None,
-            forgetting: None,
+            amnesia: None,
             digests: None,
         }
     }
 
     fn draw_faults(random: &mut Random) -> Vec<FaultKind> {
-        // What damages a disk takes a node away for the rest of the run.
+        // A damaged disk costs a node for the rest of the run, so damage is rarer.
         let chance = |kind| {
             if matches!(kind, FaultKind::Rot | FaultKind::Misdirect) { 1_000 } else { 4_000 }
         };
@@ -327,8 +372,8 @@ impl NetworkPlan {
         }
     }
 
-    /// A network that keeps everything.
-    pub(super) fn calm() -> NetworkPlan {
+    /// A network that loses nothing.
+    pub(super) fn without_faults() -> NetworkPlan {
         NetworkPlan {
             delay: (Duration::from_micros(50), Duration::from_millis(2)),
             straggling: 0,

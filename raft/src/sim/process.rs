@@ -1,4 +1,4 @@
-//! One node: a replica, its state machine, its storage worker and its disk, over several lives.
+//! One node over several starts: its replica, state machine, storage worker and disk.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,62 +15,62 @@ use crate::types::{Index, Life, LogPosition, SnapshotMeta, Term, Time};
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) disk: SimDisk,
-    /// What the disk had promised is gone: the node never starts again.
+    /// The disk is lost, so the node must never start again.
     pub(super) is_lost: bool,
     /// The disk has been damaged.
     pub(super) is_damaged: bool,
-    /// The configuration that came into force here last was a joint one.
+    /// Whether the last configuration that came into force here was joint.
     pub(super) was_joint: bool,
-    /// The last term that it led.
-    pub(super) led: Term,
-    /// Counts its lives.
+    /// The last term in which it led.
+    pub(super) last_led: Term,
+    /// The number of its starts.
     pub(super) life: u64,
-    /// What lives, if it does.
+    /// The process, if it runs.
     pub(super) running: Option<Running>,
-    /// What happened while the process was stopped.
+    /// The events that are held while the process is paused.
     pub(super) paused: Option<Vec<SimEvent>>,
-    /// The power goes when this many more effects have been carried out.
+    /// The power fails after this many more effects.
     pub(super) effects_left: Option<u64>,
     pub(super) clock: Clock,
     /// The earliest timer in the queue.
     pub(super) timer_at: Option<Time>,
-    /// Until then its state machine takes long for everything.
+    /// The state machine is slow until this time.
     pub(super) machine_slow_until: Time,
-    /// Its state is wrong, as of this entry or an earlier one.
+    /// The state is corrupted since this entry or an earlier one.
     pub(super) wrong_since: Option<Index>,
 }
 
-/// What a log says of the life that begins with its opening.
+/// The life that began with the opening of a log, and how far the log was durable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OwnLife {
     pub(super) life: Life,
     pub(super) position: Option<LogPosition>,
 }
 
-/// A process in one of its lives.
+/// A running process.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) replica: Replica,
     pub(super) machine: MachineRunner<Kv>,
     pub(super) worker: Worker<SimDisk>,
-    /// What it remembers of the lives of others' disks, and in which of its lives it has met each,
-    /// by place.
+    /// Its records of other nodes' disks.
     pub(super) peer_records: PeerRecords,
-    pub(super) met: BTreeMap<usize, u64>,
-    /// What it says of itself when it meets others.
+    /// The life of each peer at the last handshake with it.
+    pub(super) met_lives: BTreeMap<usize, u64>,
+    /// Its life and durable position, for handshakes.
     pub(super) life: Life,
     pub(super) position: Option<LogPosition>,
     /// Jobs that the storage thread has not taken.
     pub(super) queued: VecDeque<Job>,
-    /// Jobs that it works on.
+    /// Jobs that the storage thread works on.
     pub(super) taken: VecDeque<Job>,
-    /// The storage thread has something to do, or is about to look.
+    /// The storage thread has jobs, or is scheduled to look for some.
     pub(super) is_storage_busy: bool,
-    /// A snapshot is being written, or a segment's file made ready, a slice at a time.
+    /// A snapshot is being written, or a segment's file preallocated, in slices.
     pub(super) is_taking: bool,
-    /// What the state machine's thread has not done.
+    /// Jobs that the state machine's thread has not done.
     pub(super) to_apply: VecDeque<MachineJob>,
-    /// It is about to do some of it.
+    /// The state machine's thread is scheduled to do jobs.
     pub(super) is_machine_busy: bool,
 }
 
@@ -81,7 +81,7 @@ impl Process {
             is_lost: false,
             is_damaged: false,
             was_joint: false,
-            led: Term(0),
+            last_led: Term(0),
             life: 0,
             running: None,
             paused: None,
@@ -93,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Alive and not stopped.
+    /// Whether the process runs and is not paused.
     pub(super) fn is_awake(&self) -> bool {
         self.running.is_some() && self.paused.is_none()
     }
@@ -111,7 +111,7 @@ impl Running {
             machine: MachineRunner::new(Kv::default()),
             worker,
             peer_records,
-            met: BTreeMap::new(),
+            met_lives: BTreeMap::new(),
             life: own.life,
             position: own.position,
             queued: VecDeque::new(),
@@ -123,8 +123,8 @@ impl Running {
         }
     }
 
-    /// The numbers of the changes that the storage thread works on, in their order; with each
-    /// installation its snapshot.
+    /// The sequences of the writes and installations that the storage thread works on, in order;
+    /// with each installation its snapshot.
     pub(super) fn sequences_taken(&self) -> Vec<(u64, Option<SnapshotMeta>)> {
         let change = |job: &Job| match job {
             Job::Write(write) => Some((write.sequence, None)),

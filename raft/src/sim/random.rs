@@ -1,9 +1,9 @@
-//! The simulator's only source of chance.
+//! The simulator's random number generator.
 
 use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one
-/// word of state, the same numbers everywhere.
+/// word of state, and the same numbers on every machine.
 #[derive(Clone, Debug)]
 pub(super) struct Random {
     state: u64,

@@ -1,9 +1,10 @@
-//! What clients ask, of any node: unique writes, increments, swaps and reads; and the probes after
-//! the faults.
+//! Requests of clients to any node, and the probes after the faults.
+//!
+//! Clients send writes with unique ids, increments, swaps and reads.
 
 use bytes::Bytes;
 
-use super::checks::{OperationKind, Verdict, check};
+use super::checks::{CheckResult, OperationKind, check};
 use super::event::SimEvent;
 use super::kv::Command;
 use super::mutant::Mutant;
@@ -12,13 +13,13 @@ use crate::replica::{Answer, Outcome, Query, Request, RequestId, StateMachine};
 use std::time::Duration;
 
 impl World {
-    /// A client asks for something, if it has not enough under way.
-    pub(super) fn client(&mut self, client: usize) -> Verdict {
-        if self.calm {
+    /// A client sends a request, unless its window is full.
+    pub(super) fn client(&mut self, client: usize) -> CheckResult {
+        if self.faults_ended {
             return Ok(());
         }
         let think = self.random.duration(self.plan.think);
-        self.after(think, SimEvent::Client { client });
+        self.schedule_after(think, SimEvent::Client { client });
         let node = self.random.below(self.plan.nodes as u64) as usize;
         if self.clients.under_way[client] >= self.plan.window || !self.processes[node].is_awake() {
             return Ok(());
@@ -28,14 +29,16 @@ impl World {
         } else {
             OperationKind::Write(self.draw_command())
         };
-        if client < self.plan.access.with_sessions && matches!(kind, OperationKind::Write(_)) {
+        if client < self.plan.access.clients_with_sessions
+            && matches!(kind, OperationKind::Write(_))
+        {
             return self.session_client(client, node);
         }
         self.ask(client, node, kind)
     }
 
-    /// Some client asks this node for a write, however much it has under way.
-    pub(super) fn unasked_write(&mut self, node: usize) -> Verdict {
+    /// Some client sends this node a write, even if its window is full.
+    pub(super) fn submit_extra_write(&mut self, node: usize) -> CheckResult {
         if !self.processes[node].is_awake() {
             return Ok(());
         }
@@ -51,14 +54,14 @@ impl World {
         if self.random.chance(access.stale_reads) {
             OperationKind::StaleRead { key }
         } else if self.random.chance(access.lease_reads) {
-            let floor = (!access.is_beyond).then_some(floor);
+            let floor = (!access.exceeds_drift_bound).then_some(floor);
             OperationKind::LeaseRead { key, floor }
         } else {
             OperationKind::Read { key, floor }
         }
     }
 
-    /// A command with a number of its own.
+    /// A command with a unique id.
     pub(super) fn draw_command(&mut self) -> Command {
         let key = self.random.below(self.plan.keys) as u8;
         let id = self.clients.next_command();
@@ -69,8 +72,8 @@ impl World {
         }
     }
 
-    fn ask(&mut self, client: usize, node: usize, kind: OperationKind) -> Verdict {
-        let operation = self.checks.history.began(client, node, kind);
+    fn ask(&mut self, client: usize, node: usize, kind: OperationKind) -> CheckResult {
+        let operation = self.checks.history.begin(client, node, kind);
         let id = self.clients.open(operation);
         self.trace.record(self.now, &(id, operation), || format!("  client: {id:?} {operation:?}"));
         let request = match kind {
@@ -90,8 +93,8 @@ impl World {
         self.input(node, |running, now| running.replica.submit(now, id, request))
     }
 
-    /// A process tells what became of a request.
-    pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> Verdict {
+    /// A process returns the outcome of a request.
+    pub(super) fn reply(&mut self, node: usize, id: RequestId, outcome: &Outcome) -> CheckResult {
         if self.session_reply(node, id, outcome)? || self.operator_reply(node, id, outcome)? {
             return Ok(());
         }
@@ -123,12 +126,14 @@ impl World {
         Ok(())
     }
 
-    /// After the faults: every node that is left must carry out a write and a read; then all must
-    /// come to have applied the same.
-    pub(super) fn probe(&mut self) -> Verdict {
-        if self.forgetting.is_worse {
-            self.converged = self.is_settled_after_worse();
-            self.after(Duration::from_millis(20), SimEvent::Probe);
+    /// After the faults: checks for convergence, and sends the next probe if there is none yet.
+    ///
+    /// Every remaining node must carry out a write and a read, and then all nodes must have applied
+    /// the same entries.
+    pub(super) fn probe(&mut self) -> CheckResult {
+        if self.amnesia.is_beyond_tolerance {
+            self.converged = self.has_settled_after_loss();
+            self.schedule_after(Duration::from_millis(20), SimEvent::Probe);
             return Ok(());
         }
         let is_wanted =
@@ -137,13 +142,13 @@ impl World {
         if next.is_none()
             && self.clients.open.is_empty()
             && self.session_clients.is_idle()
-            && self.churn.is_idle()
+            && self.operator.is_idle()
             && self.is_settled()
         {
             self.converged = true;
             return Ok(());
         }
-        self.after(Duration::from_millis(20), SimEvent::Probe);
+        self.schedule_after(Duration::from_millis(20), SimEvent::Probe);
         let author = self.clients.probe_author;
         let Some(node) = next.filter(|&node| self.processes[node].is_awake()) else {
             return Ok(());
@@ -159,7 +164,7 @@ impl World {
         self.ask(author, node, kind)
     }
 
-    /// One leader, whom all follow, and everything applied everywhere.
+    /// Whether all nodes follow one leader and have applied everything.
     fn is_settled(&self) -> bool {
         let committed = self.checks.committed();
         let mut leader = None;
@@ -179,10 +184,10 @@ impl World {
             }
             leader = Some(core.leader());
         }
-        self.all_alike()
+        self.have_expected_states()
     }
 
-    /// Why `probe` is not satisfied, in words.
+    /// Describes why the cluster has not converged.
     pub(super) fn describe(&self) -> String {
         let nodes: Vec<String> = self
             .processes
@@ -199,15 +204,15 @@ impl World {
         )
     }
 
-    /// Whether all state machines are the same, and what the committed commands make.
-    pub(super) fn all_alike(&self) -> bool {
+    /// Whether all state machines have the state that the committed commands give.
+    pub(super) fn have_expected_states(&self) -> bool {
         let mut well = (0..self.plan.nodes).filter(|&node| self.must_be_healthy(node));
         well.all(|node| {
             let process = &self.processes[node];
             process
                 .running
                 .as_ref()
-                .is_some_and(|running| self.is_as_it_should_be(node, &running.machine))
+                .is_some_and(|running| self.has_expected_state(node, &running.machine))
         })
     }
 }

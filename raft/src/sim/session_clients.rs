@@ -1,20 +1,20 @@
-//! Clients with sessions: whatever they are not told, they ask again, under the same number, of any
-//! node. Each command must be applied once, and whoever is told anything of it must be told the
-//! same.
+//! Clients with sessions, which repeat commands under the same number at any node.
+//!
+//! Each command must be applied once, and all answers to it must be the same.
 
-use super::checks::{OperationKind, Verdict, check};
+use super::checks::{CheckResult, OperationKind, check};
 use super::kv::Command;
 use super::session_state::{SessionRequest, SessionRequestKind, UnansweredCommand};
 use super::world::World;
 use crate::replica::{Answer, Outcome, Refusal, Request, RequestId};
 use crate::types::{SessionCommand, SessionId};
 
-/// More attempts than this a command does not have at a time.
+/// The most simultaneous attempts of a command.
 const ATTEMPTS: usize = 3;
 
 impl World {
-    /// A client with sessions does something, through this node.
-    pub(super) fn session_client(&mut self, client: usize, node: usize) -> Verdict {
+    /// A client with a session sends a request to this node.
+    pub(super) fn session_client(&mut self, client: usize, node: usize) -> CheckResult {
         let state = self.session_clients.clients.entry(client).or_default();
         let Some(session) = state.session else {
             if std::mem::replace(&mut state.is_opening, true) {
@@ -32,9 +32,9 @@ impl World {
                 Request::CloseSession { session },
             );
         }
-        let is_impatient = self.random.chance(self.plan.access.impatience);
+        let retries_early = self.random.chance(self.plan.access.early_retries);
         let may_ask = |unfinished: &UnansweredCommand| {
-            unfinished.attempts == 0 || (is_impatient && unfinished.attempts < ATTEMPTS)
+            unfinished.attempts == 0 || (retries_early && unfinished.attempts < ATTEMPTS)
         };
         let state = self.session_clients.clients.entry(client).or_default();
         if let Some(&sequence) =
@@ -47,7 +47,7 @@ impl World {
             return Ok(());
         }
         let command = self.draw_command();
-        let operation = self.checks.history.began(client, node, OperationKind::Write(command));
+        let operation = self.checks.history.begin(client, node, OperationKind::Write(command));
         let state = self.session_clients.clients.entry(client).or_default();
         state.last_sequence += 1;
         let sequence = state.last_sequence;
@@ -58,7 +58,7 @@ impl World {
         self.send_command(client, node, sequence)
     }
 
-    fn send_command(&mut self, client: usize, node: usize, sequence: u64) -> Verdict {
+    fn send_command(&mut self, client: usize, node: usize, sequence: u64) -> CheckResult {
         let padding = self.plan.padding;
         let state = self.session_clients.clients.entry(client).or_default();
         let acknowledged =
@@ -83,7 +83,7 @@ impl World {
         node: usize,
         what: SessionRequestKind,
         request: Request,
-    ) -> Verdict {
+    ) -> CheckResult {
         let id = self.clients.next_request();
         let ask = SessionRequest { client, node, what };
         self.session_clients.open.insert(id.0, ask);
@@ -91,7 +91,7 @@ impl World {
         self.input(node, |running, now| running.replica.submit(now, id, request))
     }
 
-    /// A process tells what became of a request of a client with sessions; false if it is none.
+    /// Handles this outcome if it belongs to a client with a session; false if it does not.
     pub(super) fn session_reply(
         &mut self,
         node: usize,
@@ -138,7 +138,7 @@ impl World {
         of: (SessionId, u64),
         command: Command,
         answer: &Answer,
-    ) -> Verdict {
+    ) -> CheckResult {
         let client = self.session_clients.clients.entry(ask.client).or_default();
         let is_current = client.session == Some(of.0);
         match client.unfinished.remove(&of.1).filter(|_| is_current) {
@@ -158,22 +158,22 @@ impl World {
         session: SessionId,
         sequence: u64,
         refusal: &Refusal,
-    ) -> Verdict {
+    ) -> CheckResult {
         let client = self.session_clients.clients.entry(ask.client).or_default();
         if client.session != Some(session) {
             return Ok(());
         }
         let is_open = client.unfinished.contains_key(&sequence);
         let is_final = matches!(refusal, Refusal::Acknowledged { .. } | Refusal::AnswerNotKept);
-        check(!is_final || !is_open, "what a client waits for is not done with", || {
+        check(!is_final || !is_open, "a pending command is not acknowledged", || {
             format!("command {sequence} of session {session} is refused: {refusal}")
         })?;
         if *refusal == Refusal::NoSession { self.end_session(ask.client) } else { Ok(()) }
     }
 
-    /// The session is over: what was refused every time had no effect, of the rest nobody will
-    /// know.
-    fn end_session(&mut self, client: usize) -> Verdict {
+    /// The session has ended. Commands that were refused each time had no effect; the outcome of
+    /// the others stays unknown.
+    fn end_session(&mut self, client: usize) -> CheckResult {
         let state = self.session_clients.clients.entry(client).or_default();
         state.session = None;
         for unfinished in std::mem::take(&mut state.unfinished).into_values() {

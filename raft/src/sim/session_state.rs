@@ -1,4 +1,4 @@
-//! Requests of clients with sessions (`session_clients`) and what they know of them.
+//! The state of clients with sessions (`session_clients`) and their pending requests.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::checks::Operation;
 use super::kv::Command;
 use crate::types::SessionId;
 
-/// An open request.
+/// A pending request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct SessionRequest {
     pub(super) client: usize,
@@ -21,14 +21,14 @@ pub(super) enum SessionRequestKind {
     Close,
 }
 
-/// A command whose outcome its client does not know.
+/// A command without a known outcome.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnansweredCommand {
     pub(super) operation: Operation,
     pub(super) command: Command,
-    /// How many requests for it have no outcome yet.
+    /// The number of its pending requests.
     pub(super) attempts: usize,
-    /// An attempt's outcome will never be known.
+    /// Whether the outcome of an attempt will never be known.
     pub(super) in_doubt: bool,
 }
 
@@ -40,26 +40,26 @@ pub(super) struct Client {
     pub(super) unfinished: BTreeMap<u64, UnansweredCommand>,
 }
 
-/// See the module.
+/// All clients with sessions. See the module.
 #[derive(Debug, Default)]
 pub(super) struct SessionClients {
     pub(super) clients: BTreeMap<usize, Client>,
     /// Requests without an outcome.
     pub(super) open: BTreeMap<u64, SessionRequest>,
     pub(super) opened: u64,
-    /// Attempts after a command's first.
+    /// The number of repeated attempts.
     pub(super) retries: u64,
-    /// Answers to commands that had been answered already.
+    /// The number of answers to commands that had been answered before.
     pub(super) repeated_answers: u64,
 }
 
 impl SessionClients {
-    /// Whether no request is under way.
+    /// Whether no request is pending.
     pub(super) fn is_idle(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// A process has died: the outcome of its requests stays unknown.
+    /// A process has died: its requests will have no outcome.
     pub(super) fn forget_node(&mut self, node: usize) {
         let lost: Vec<SessionRequest> =
             self.open.values().filter(|ask| ask.node == node).copied().collect();

@@ -1,9 +1,9 @@
-//! A snapshot that a node needs rots: in a part of the runs bits turn over in the content of one
-//! node's newest snapshot, once the log before it is gone, and the node is started again.
+//! Bit rot in a snapshot that a node needs.
 //!
-//! Bits that rot anywhere (`FaultKind::Rot`) hit such a place at such a time in one of some
-//! thousand runs. The node must start, vote and acknowledge, and be sent another snapshot. It draws
-//! from a source of chance of its own, so that other runs are what they would be without.
+//! In some runs a bit flips in the content of one node's newest snapshot, after the log before it
+//! was compacted, and the node restarts. It must start, vote and acknowledge, and receive another
+//! snapshot. General bit rot (`FaultKind::Rot`) causes this in only one of some thousand runs. This
+//! fault draws from its own random source, so that other runs do not depend on it.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::options::Plan;
 use super::random::Random;
 use super::world::World;
 
-/// When a snapshot rots.
+/// The schedule of this fault.
 #[derive(Debug)]
 pub(super) struct SnapshotRot {
     random: Random,
@@ -24,14 +24,15 @@ impl SnapshotRot {
         SnapshotRot { random: Random::new(seed ^ 0x726f_7474_656e_2e73), is_over: false }
     }
 
-    /// In one of so many runs that may have it. Where states go wrong the others must be a majority
-    /// that stays, so must they be where members change, and where disks are put back what a disk
-    /// holds is not known. A state machine that is sick would fail beside.
-    fn is_on(&mut self, plan: &Plan) -> bool {
+    /// Draws whether this run has the fault: one run in [`RUNS`] of those without conflicting
+    /// faults.
+    ///
+    /// Corrupted states and membership changes need the other nodes as a majority, put-back folders
+    /// have unknown contents, and a failing state machine would hide the effect.
+    fn draw_enabled(&mut self, plan: &Plan) -> bool {
         let takes_snapshots = plan.limits.snapshot_every_bytes < 1 << 20;
-        let is_calm = plan.churn.is_none() && plan.machines.is_none() && plan.digests.is_none();
-        let may_have_it =
-            plan.nodes >= 3 && takes_snapshots && is_calm && plan.forgetting.is_none();
+        let is_calm = plan.operator.is_none() && plan.machines.is_none() && plan.digests.is_none();
+        let may_have_it = plan.nodes >= 3 && takes_snapshots && is_calm && plan.amnesia.is_none();
         self.random.below(RUNS) == 0 && may_have_it
     }
 
@@ -43,21 +44,21 @@ impl SnapshotRot {
 const RUNS: u64 = 4;
 
 impl World {
-    pub(super) fn begin_snapshot_rot(&mut self) {
-        if self.snapshot_rot.is_on(&self.plan) {
+    pub(super) fn schedule_snapshot_rot(&mut self) {
+        if self.snapshot_rot.draw_enabled(&self.plan) {
             let pause = self.snapshot_rot.pause(&self.plan);
-            self.after(pause, SimEvent::SnapshotRots);
+            self.schedule_after(pause, SimEvent::SnapshotRots);
         }
     }
 
-    /// A snapshot rots on one node, if there is one whose disk may be damaged and whose log begins
-    /// after its birth; else another time.
+    /// Damages the snapshot of a node whose log is compacted and whose disk may be damaged, if
+    /// there is one, and otherwise tries again later.
     pub(super) fn snapshot_rots(&mut self) {
-        if self.calm || self.snapshot_rot.is_over {
+        if self.faults_ended || self.snapshot_rot.is_over {
             return;
         }
         let pause = self.snapshot_rot.pause(&self.plan);
-        self.after(pause, SimEvent::SnapshotRots);
+        self.schedule_after(pause, SimEvent::SnapshotRots);
         let needs_snapshot = |node: &usize| {
             let process = &self.processes[*node];
             let running = process.running.as_ref().filter(|_| process.is_awake());

@@ -2,27 +2,27 @@
 
 use std::time::Duration;
 
-use super::checks::{Verdict, check};
+use super::checks::{CheckResult, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
-use super::world::{World, name};
+use super::world::{World, node_id};
 use crate::types::{Append, Body, Echo, Index, Message, Term};
 
 impl World {
-    /// In one of eight runs a peer is broken.
+    /// One run in eight has a broken peer.
     pub(super) fn schedule_term_out_of_range(&mut self, seed: u64) {
         if seed % 8 == 3 {
-            self.after(self.plan.election_timeout.max, SimEvent::TermOutOfRange);
+            self.schedule_after(self.plan.election_timeout.max, SimEvent::TermOutOfRange);
         }
     }
 
     /// Delivers such a message, which must change nothing but the counter of ignored terms.
-    pub(super) fn send_term_out_of_range(&mut self) -> Verdict {
-        if self.calm {
+    pub(super) fn send_term_out_of_range(&mut self) -> CheckResult {
+        if self.faults_ended {
             return Ok(());
         }
         let pause = self.random.duration((Duration::from_millis(5), Duration::from_millis(300)));
-        self.after(pause, SimEvent::TermOutOfRange);
+        self.schedule_after(pause, SimEvent::TermOutOfRange);
         let (from, to) =
             (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));
         let (from, to) = (from as usize, to as usize);
@@ -42,7 +42,7 @@ impl World {
             first_too_far,
         ]);
         let body = self.draw_body();
-        let message = Message { from: name(from), to: name(to), term, body };
+        let message = Message { from: node_id(from), to: node_id(to), term, body };
         self.trace.record(self.now, &message, || {
             format!("node {} is sent an out-of-range {message:?}", to + 1)
         });
@@ -56,7 +56,7 @@ impl World {
         if let Some(running) = &mut self.processes[to].running {
             running.replica.handle_message(
                 now,
-                name(from),
+                node_id(from),
                 crate::replica::PeerMessage::Raft(message),
             );
         }

@@ -1,4 +1,4 @@
-//! What happened: a hash of everything, and, on request, words for the last of it.
+//! The trace of a run: a hash of all events and, on request, their descriptions.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,53 +6,52 @@ use std::hash::{Hash, Hasher};
 
 use crate::types::Time;
 
-/// Which events are put into words. Words cost more than all the rest of a run.
+/// The events to describe. Descriptions cost more than the rest of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Words {
+pub(super) enum TraceDetail {
     /// None.
-    No,
-    /// The last so many: in the second run of a seed that failed.
+    None,
+    /// The last ones, up to this number: for the second run of a failed seed.
     Last(usize),
-    /// All: to compare two runs.
+    /// All, to compare two runs.
     All,
 }
 
-/// Hashes all that happens; the hash is the same whenever the seed, the options and the program
-/// are.
+/// Hashes all events. The same seed, options and program give the same hash.
 #[derive(Debug)]
 pub(super) struct Trace {
     hasher: StableHasher,
-    kept: Words,
+    detail: TraceDetail,
     lines: VecDeque<String>,
 }
 
 impl Trace {
-    pub(super) fn new(kept: Words) -> Trace {
-        Trace { hasher: StableHasher::default(), kept, lines: VecDeque::new() }
+    pub(super) fn new(detail: TraceDetail) -> Trace {
+        Trace { hasher: StableHasher::default(), detail, lines: VecDeque::new() }
     }
 
-    /// Records something that can be hashed and, if need be, put into words.
+    /// Records an event or effect, and its description if it is wanted.
     pub(super) fn record(
         &mut self,
         now: Time,
-        what: &(impl Hash + ?Sized),
-        words: impl FnOnce() -> String,
+        event: &(impl Hash + ?Sized),
+        describe: impl FnOnce() -> String,
     ) {
         now.hash(&mut self.hasher);
-        what.hash(&mut self.hasher);
+        event.hash(&mut self.hasher);
         let time = now.0 as f64 / 1e6;
-        match self.kept {
-            Words::No => {}
-            Words::Last(most) => {
+        match self.detail {
+            TraceDetail::None => {}
+            TraceDetail::Last(most) => {
                 if self.lines.len() == most {
                     self.lines.pop_front();
                 }
-                self.lines.push_back(format!("{time:>12.6} ms  {}", words()));
+                self.lines.push_back(format!("{time:>12.6} ms  {}", describe()));
             }
-            // The words are shortened, the hash is not: with it, equal lines are equal runs.
-            Words::All => {
+            // Descriptions are shortened. The hash is complete, so equal lines mean equal runs.
+            TraceDetail::All => {
                 let hash = self.hash();
-                self.lines.push_back(format!("{hash:016x} {time:>12.6} ms  {}", words()));
+                self.lines.push_back(format!("{hash:016x} {time:>12.6} ms  {}", describe()));
             }
         }
     }
@@ -66,8 +65,8 @@ impl Trace {
     }
 }
 
-/// FNV-1a over words of eight bytes: fast, and the same everywhere, which the standard library does
-/// not promise of its own hasher.
+/// FNV-1a over words of eight bytes: fast, and the same on every machine, which the standard
+/// library does not promise for its own hasher.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StableHasher(u64);
 
@@ -114,33 +113,33 @@ pub(super) fn stable_hash(value: &(impl Hash + ?Sized)) -> u64 {
     hasher.finish()
 }
 
-/// Names of types around a number, which say what the field's name has said already.
+/// Type names around a number, which only repeat the field's name.
 const WRAPPERS: [&str; 4] = ["NodeId(", "Index(", "Term(", "Stamp("];
 
-/// What would fill the screen, shortened; plain numbers.
+/// A short form of the `Debug` text, with plain numbers.
 pub(super) fn brief(value: &impl fmt::Debug) -> String {
     let long = format!("{value:?}");
-    let mut words = String::with_capacity(long.len());
+    let mut text = String::with_capacity(long.len());
     let mut rest = &long[..];
     while let Some(next) = rest.chars().next() {
         let wrapper = WRAPPERS.iter().find_map(|name| rest.strip_prefix(name));
         let number = wrapper.and_then(|inside| inside.split_once(')'));
         rest = match number.filter(|(number, _)| number.bytes().all(|byte| byte.is_ascii_digit())) {
             Some((number, after)) => {
-                words.push_str(number);
+                text.push_str(number);
                 after
             }
             None => {
-                words.push(next);
+                text.push(next);
                 &rest[next.len_utf8()..]
             }
         };
-        if words.len() > 400 {
-            words.push('…');
+        if text.len() > 400 {
+            text.push('…');
             break;
         }
     }
-    words
+    text
 }
 
 #[cfg(test)]
@@ -149,7 +148,7 @@ mod tests {
     use crate::types::{Index, Term};
 
     #[test]
-    fn words_are_brief() {
+    fn descriptions_are_short() {
         assert_eq!(brief(&(Index(7), Some(Term(3)), "Index(x)")), r#"(7, Some(3), "Index(x)")"#);
         assert!(brief(&vec![0; 1000]).chars().count() < 410);
     }

@@ -1,14 +1,13 @@
-//! Wall clocks that are a day wrong, and what log time may make of that.
+//! Wall clocks that are a day wrong, and their effect on log time.
 //!
 //! In some runs a minority of the clocks is a day ahead or behind, for three seconds or to the end.
-//! The others are right: as they were drawn, and as fast as their machines' clocks are. While a
-//! majority of the voters of every configuration so far has clocks that were always right, stamps
-//! stay between what right clocks show, with some room for drift and, below, for what is lost on
-//! the way.
+//! The others are right, apart from drift. While a majority of the voters of every configuration so
+//! far has clocks that were always right, stamps must stay between the readings of right clocks.
+//! Drift, and delays below, are tolerated.
 
 use std::time::Duration;
 
-use super::checks::{Verdict, check};
+use super::checks::{CheckResult, check};
 use super::clock::WallError;
 use super::fault_counters::{FaultCounter, FaultCounters};
 use super::mutant::Mutant;
@@ -21,15 +20,17 @@ use crate::wire::Version;
 
 const DAY_MS: i64 = 86_400_000;
 
-/// The most that right clocks differ by at first in such a run, in milliseconds.
+/// The largest initial difference between right clocks in such a run, in milliseconds.
 const SKEW_MS: u64 = 100;
 
-/// By how much log time may be late, in milliseconds: messages that are late by elections, and
-/// leaders that are paused, make it so, and it takes as long again to make up for it.
+/// The most that log time may be late, in milliseconds.
+///
+/// Messages that are delayed by elections, and paused leaders, delay it, and it takes as long again
+/// to catch up.
 const LATE_MS: u64 = 15_000;
 
 /// Makes clocks wrong in half of the runs in which none jumps.
-pub(super) fn draw(seed: u64, plan: &Plan, processes: &mut [Process]) {
+pub(super) fn draw_errors(seed: u64, plan: &Plan, processes: &mut [Process]) {
     let mut random = Random::new(seed ^ 0x0077_616c_6c73);
     if plan.faults.contains(&FaultKind::ClockJump) || random.chance(5_000) {
         return;
@@ -51,8 +52,16 @@ pub(super) fn draw(seed: u64, plan: &Plan, processes: &mut [Process]) {
     }
 }
 
+/// The clocks that count as right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClockSet {
+    All,
+    /// Those that the leader knows.
+    Known,
+}
+
 impl World {
-    /// Clocks that have been a day wrong.
+    /// Counts the clocks that have been a day wrong.
     pub(super) fn count_wall_errors(&self, fault_counters: &mut FaultCounters) {
         let wrong = |process: &&Process| {
             process.clock.wall_error.is_some_and(|error| error.from <= self.now)
@@ -61,9 +70,10 @@ impl World {
             .for_each(|_| fault_counters.count(FaultCounter::ClockWrong));
     }
 
-    /// Whether most voters' clocks were always right, in this leader's configuration, and if asked,
-    /// whether the leader knows most voters' clocks as right ones.
-    fn most_clocks_are(&self, node: usize, known: bool) -> bool {
+    /// Whether most voters of this leader's configuration have clocks that were always right.
+    ///
+    /// With [`ClockSet::Known`] only clocks that the leader knows count as right.
+    fn are_most_clocks_right(&self, node: usize, set: ClockSet) -> bool {
         let Some(running) = &self.processes[node].running else { return false };
         let core = running.replica.core();
         let (configuration, status) = (core.configuration(), core.status());
@@ -73,12 +83,12 @@ impl World {
         let is_right = |id: &NodeId| {
             let process = self.processes.get((id.0 as usize).wrapping_sub(1));
             let was_right = process.is_some_and(|process| !process.clock.was_wrong_by(self.now));
-            was_right && (!known || is_known(*id))
+            was_right && (set == ClockSet::All || is_known(*id))
         };
         let is_most = |half: &std::collections::BTreeSet<NodeId>| {
             half.is_empty() || half.iter().filter(|&id| is_right(id)).count() * 2 > half.len()
         };
-        // Nodes of an older version do not say their clocks, so the leader has only its own.
+        // Nodes of an older version do not report their clocks, so the leader knows only its own.
         let is_blind = self.plan.wire < Version::NEWEST && self.plan.nodes > 1;
         let any_wrong = self.processes.iter().any(|process| process.clock.was_wrong_by(self.now));
         is_most(&configuration.voters)
@@ -86,31 +96,31 @@ impl World {
             && !(is_blind && any_wrong)
     }
 
-    /// What a leader stamps is close to what right clocks show.
-    pub(super) fn check_log_time(&mut self, node: usize, write: &Write) -> Verdict {
+    /// Checks that a leader's stamps are close to the readings of right clocks.
+    pub(super) fn check_log_time(&mut self, node: usize, write: &Write) -> CheckResult {
         let Some(running) = &self.processes[node].running else { return Ok(()) };
         let core = running.replica.core();
         let made =
             write.entries.last().filter(|entry| core.is_leader() && entry.term == core.term());
         let Some(stamp) = made.map(|entry| entry.stamp.0) else { return Ok(()) };
         let has_target = core.status().log_time.is_some_and(|status| status.target.is_some());
-        self.clocks_misled |= !self.most_clocks_are(node, false);
-        // A driver that reads its clocks too early is found by what leases rest on.
+        self.clocks_misled |= !self.are_most_clocks_right(node, ClockSet::All);
+        // The check of leases detects a driver that reads its clocks too early.
         if self.clocks_misled || self.mutant == Some(Mutant::StaleClock) {
             return Ok(());
         }
         let walls = self.processes.iter().map(|process| process.clock.true_wall(self.now));
         let (least, greatest) =
             walls.fold((u64::MAX, 0), |(least, most), wall| (least.min(wall), most.max(wall)));
-        // A leader's clock may be too fast, and another's too slow.
+        // One clock may be too fast and another too slow.
         let drift = self.now.0 / 1_000_000 * self.plan.drift * 3 / 1_000_000 + 10;
         let is_late = has_target && stamp + LATE_MS + drift < least;
-        // While some voters are silent, a wrong clock may be half of those that are known.
-        // An entry that brings a configuration was stamped by the voters of the one before.
+        // While some voters are silent, a wrong clock may be half of the known ones. The voters of
+        // the previous configuration have stamped an entry that brings a configuration.
         let brings_configuration =
             write.entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
         self.clocks_unheard |=
-            is_late && (brings_configuration || !self.most_clocks_are(node, true));
+            is_late && (brings_configuration || !self.are_most_clocks_right(node, ClockSet::Known));
         let is_late = is_late && !self.clocks_unheard;
         check(
             stamp <= greatest + drift && !is_late,

@@ -1,4 +1,4 @@
-//! The event queue, and what one event does.
+//! The simulated world: its event queue, and the handling of events.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::amnesia::{Amnesia, AmnesiaPlan};
 use super::behaviour::Behaviour;
-use super::checks::{Checks, Verdict, Violation, check};
+use super::checks::{CheckResult, Checks, Violation, check};
 use super::clients::Clients;
 use super::clock::Clock;
-use super::digests::DigestPlan;
-use super::disk::{Full, Lies, SimDisk};
+use super::disk::{DiskFull, SimDisk, SyncMutants};
 use super::event::SimEvent;
 use super::fault_counters::{FaultCounter, FaultCounters};
-use super::forgetting::{Forgetting, ForgettingPlan};
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::network::Network;
-use super::operator_requests::Churn;
-use super::options::{AccessPlan, ChurnPlan, NetworkPlan, Options, Plan};
+use super::operator_requests::Operator;
+use super::options::{ClientAccessPlan, NetworkPlan, OperatorPlan, Options, Plan};
 use super::process::{Process, Running};
 use super::random::Random;
 use super::session_state::SessionClients;
 use super::snapshot_rot::SnapshotRot;
-use super::trace::{Trace, Words, brief};
+use super::state_faults::StateFaultPlan;
+use super::trace::{Trace, TraceDetail, brief};
 use super::wall_clocks;
 use crate::core::{self, Done};
 use crate::replica::{Effect, PeerMessage, ReplicaEvent};
@@ -34,13 +34,13 @@ use crate::wire::Version;
 #[derive(Debug, PartialEq, Eq)]
 struct Scheduled {
     at: Time,
-    /// What was scheduled first happens first.
+    /// Among events at the same time, the one scheduled first happens first.
     order: u64,
     what: SimEvent,
 }
 
 impl Ord for Scheduled {
-    /// The heap gives the greatest first; ours is the earliest.
+    /// Reversed: the heap returns the greatest first, and the earliest is wanted.
     fn cmp(&self, other: &Scheduled) -> Ordering {
         (other.at, other.order).cmp(&(self.at, self.order))
     }
@@ -52,12 +52,12 @@ impl PartialOrd for Scheduled {
     }
 }
 
-/// Everything there is.
+/// The simulated world.
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) random: Random,
-    /// For what goes wrong with state machines.
+    /// The random source of state machine faults.
     pub(super) machine_random: Random,
     pub(super) snapshot_rot: SnapshotRot,
     pub(super) plan: Plan,
@@ -66,52 +66,52 @@ pub(super) struct World {
     scheduled: u64,
     pub(super) processes: Vec<Process>,
     pub(super) network: Network,
-    /// Where messages are encoded.
+    /// A buffer in which messages are encoded.
     pub(super) frames: BytesMut,
-    /// The bytes of the last one.
+    /// The bytes of the last message.
     pub(super) sent_frame: Vec<u8>,
     pub(super) clients: Clients,
     pub(super) session_clients: SessionClients,
     pub(super) checks: Checks,
-    pub(super) churn: Churn,
-    pub(super) forgetting: Forgetting,
+    pub(super) operator: Operator,
+    pub(super) amnesia: Amnesia,
     pub(super) trace: Trace,
-    /// The node whose state goes wrong.
+    /// The node whose state is corrupted.
     pub(super) wrong_node: Option<usize>,
-    /// More than one state machine has had a wrong state: a snapshot carried it.
+    /// A snapshot has carried a corrupted state to another node.
     pub(super) has_spread: bool,
     pub(super) behaviour: Behaviour,
     /// The faults are over.
-    pub(super) calm: bool,
+    pub(super) faults_ended: bool,
     pub(super) steps: u64,
     pub(super) process_starts: u64,
     fault_counters: FaultCounters,
     /// Too many wall clocks were wrong for log time to be right.
     pub(super) clocks_misled: bool,
-    /// Log time was late because the right clocks were not heard.
+    /// Log time was late because the leader did not know the right clocks.
     pub(super) clocks_unheard: bool,
-    /// After the faults, a write has succeeded and all nodes are alike.
+    /// After the faults, a write has succeeded and all nodes have the same state.
     pub(super) converged: bool,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, options: &Options, words: Words) -> World {
+    pub(super) fn new(seed: u64, options: &Options, words: TraceDetail) -> World {
         let mut random = Random::new(seed);
         let mut plan = Plan::draw(&mut random);
         if seed.is_multiple_of(8) {
-            // Half of these clusters run new versions at the old level, and may be raised.
+            // Half of these clusters run new versions at the old feature level, and may raise it.
             plan.feature_level = FeatureLevel::BASE;
             plan.wire = if seed.is_multiple_of(16) { Version::NEWEST } else { Version::OLDEST };
         }
-        plan.churn = ChurnPlan::draw(seed, &mut plan);
-        plan.access = AccessPlan::draw(seed, &mut plan);
+        plan.operator = OperatorPlan::draw(seed, &mut plan);
+        plan.access = ClientAccessPlan::draw(seed, &mut plan);
         plan.machines = MachinePlan::draw(seed, &plan);
-        plan.digests = DigestPlan::draw(seed, &mut plan);
-        plan.forgetting = ForgettingPlan::draw(seed, &mut plan);
-        if plan.forgetting.is_some() {
+        plan.digests = StateFaultPlan::draw(seed, &mut plan);
+        plan.amnesia = AmnesiaPlan::draw(seed, &mut plan);
+        if plan.amnesia.is_some() {
             plan.digests = None;
         }
-        let lies = Lies {
+        let sync_mutants = SyncMutants {
             sync: options.mutant == Some(Mutant::SyncDoesNothing),
             sync_directory: options.mutant == Some(Mutant::DirectorySyncDoesNothing),
             failed_sync: options.mutant == Some(Mutant::FailedSyncIgnored),
@@ -132,10 +132,10 @@ impl World {
                 wall_error: None,
                 speed: 1_000_000 + drift - offset,
             };
-            Process::new(SimDisk::new(lies), clock)
+            Process::new(SimDisk::new(sync_mutants), clock)
         });
         let mut processes: Vec<Process> = processes.collect();
-        wall_clocks::draw(seed, &plan, &mut processes);
+        wall_clocks::draw_errors(seed, &plan, &mut processes);
         let mut world = World {
             now: Time(0),
             queue: BinaryHeap::new(),
@@ -146,14 +146,14 @@ impl World {
             network: Network::new(plan.nodes, plan.network.clone()),
             clients: Clients::new(plan.clients, plan.nodes),
             session_clients: SessionClients::default(),
-            checks: Checks::new(plan.nodes, options.looks_at_disks),
-            churn: Churn::default(),
-            forgetting: Forgetting::default(),
+            checks: Checks::new(plan.nodes, options.checks_disks),
+            operator: Operator::default(),
+            amnesia: Amnesia::default(),
             trace: Trace::new(words),
             wrong_node: None,
             has_spread: false,
             behaviour: Behaviour::default(),
-            calm: false,
+            faults_ended: false,
             steps: 0,
             process_starts: 0,
             fault_counters: FaultCounters::default(),
@@ -171,36 +171,36 @@ impl World {
         (0..drifting).for_each(|_| world.fault_counters.count(FaultCounter::Drifting));
         let initial_configuration =
             (0..world.plan.nodes).map(|node| world.initial_configuration(node)).collect();
-        world.checks.born(initial_configuration);
+        world.checks.set_initial_configurations(initial_configuration);
         world.begin();
-        world.begin_churn();
-        world.begin_machines();
-        world.begin_forgetting();
-        world.begin_state_faults();
+        world.schedule_operator();
+        world.schedule_machine_faults();
+        world.schedule_amnesia();
+        world.schedule_state_faults();
         world.schedule_term_out_of_range(seed);
-        world.begin_snapshot_rot();
+        world.schedule_snapshot_rot();
         world
     }
 
     fn begin(&mut self) {
         for node in 0..self.plan.nodes {
             let delay = Duration::from_micros(self.random.below(20_000));
-            self.after(delay, SimEvent::Start { node });
+            self.schedule_after(delay, SimEvent::Start { node });
         }
         for client in 0..self.plan.clients {
-            self.after(Duration::from_millis(1), SimEvent::Client { client });
+            self.schedule_after(Duration::from_millis(1), SimEvent::Client { client });
         }
         if !self.plan.faults.is_empty() {
-            self.after(self.plan.fault_interval.1, SimEvent::Fault);
+            self.schedule_after(self.plan.fault_interval.1, SimEvent::Fault);
         }
     }
 
-    /// Takes note of what has gone wrong.
+    /// Counts a fault.
     pub(super) fn count_fault(&mut self, counter: FaultCounter) {
         self.fault_counters.count(counter);
     }
 
-    /// All that has gone wrong.
+    /// All fault counters, summed.
     pub(super) fn fault_counters(&self) -> FaultCounters {
         let mut fault_counters = self.fault_counters;
         self.count_wall_errors(&mut fault_counters);
@@ -211,29 +211,28 @@ impl World {
         fault_counters
     }
 
-    /// The digest of what nodes have sent, what their disks were asked to do, and what they
-    /// applied.
+    /// The digest of sent messages, disk calls and applied entries.
     pub(super) fn behaviour(&self) -> u64 {
         let mut behaviour = self.behaviour.clone();
         self.processes.iter().for_each(|process| behaviour.add(&process.disk.behaviour()));
         behaviour.digest()
     }
 
-    pub(super) fn at(&mut self, at: Time, what: SimEvent) {
+    pub(super) fn schedule_at(&mut self, at: Time, what: SimEvent) {
         self.scheduled += 1;
         self.queue.push(Scheduled { at, order: self.scheduled, what });
     }
 
-    pub(super) fn after(&mut self, delay: Duration, what: SimEvent) {
-        self.at(self.now.after(delay), what);
+    pub(super) fn schedule_after(&mut self, delay: Duration, what: SimEvent) {
+        self.schedule_at(self.now.after(delay), what);
     }
 
-    /// What a node's clocks say.
+    /// The readings of a node's clocks.
     pub(super) fn clock(&self, node: usize) -> Now {
         self.processes[node].clock.now(self.now)
     }
 
-    /// Lets the next thing happen. False if there is nothing any more.
+    /// Handles the next event. Returns false if there is none.
     pub(super) fn step(&mut self) -> Result<bool, Violation> {
         let Some(Scheduled { at, what, .. }) = self.queue.pop() else { return Ok(false) };
         self.now = self.now.max(at);
@@ -248,13 +247,13 @@ impl World {
                 return Ok(true);
             }
         }
-        self.trace.record(self.now, &what, || what.words());
+        self.trace.record(self.now, &what, || what.describe());
         self.handle_event(what)?;
         self.check_forgetting_reported()?;
         Ok(true)
     }
 
-    fn handle_event(&mut self, what: SimEvent) -> Verdict {
+    fn handle_event(&mut self, what: SimEvent) -> CheckResult {
         match what {
             SimEvent::Datagram { to, life, message } => {
                 let from = message.from;
@@ -262,7 +261,7 @@ impl World {
                     return Ok(());
                 }
                 if let Some(running) = &self.processes[to].running {
-                    self.checks.hears(to, running.replica.core(), &message);
+                    self.checks.observe_received(to, running.replica.core(), &message);
                 }
                 let stale = self.stale_clock(to);
                 self.input(to, |running, now| {
@@ -282,7 +281,7 @@ impl World {
                     self.checks.members.operator_transfers();
                 }
                 self.input(to, |running, now| {
-                    running.replica.handle_message(now, name(from), message)
+                    running.replica.handle_message(now, node_id(from), message)
                 })
             }
             SimEvent::LinkUp { node, peer, connection } => {
@@ -290,9 +289,9 @@ impl World {
                     return Ok(());
                 }
                 self.input(node, |running, now| {
-                    running.replica.handle_disconnected(now, name(peer));
-                    running.replica.handle_connected(now, name(peer));
-                    running.replica.note_feature_level(name(peer), FeatureLevel::CURRENT);
+                    running.replica.handle_disconnected(now, node_id(peer));
+                    running.replica.handle_connected(now, node_id(peer));
+                    running.replica.note_feature_level(node_id(peer), FeatureLevel::CURRENT);
                 })
             }
             SimEvent::LinkDown { node, peer, connection } => {
@@ -302,7 +301,7 @@ impl World {
                     return Ok(());
                 }
                 self.input(node, |running, now| {
-                    running.replica.handle_disconnected(now, name(peer))
+                    running.replica.handle_disconnected(now, node_id(peer))
                 })
             }
             SimEvent::LinkBreaks { a, b, connection } => {
@@ -319,7 +318,7 @@ impl World {
             }
             SimEvent::StorageEnds { node, .. } => self.storage_ends(node),
             SimEvent::StorageIdles { node, .. } => self.storage_idles(node),
-            SimEvent::SaidToBeWritten { node, sequence, .. } => {
+            SimEvent::FalselyDurable { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
                 self.input(node, |running, now| {
                     running.replica.handle_done(now, Done::Written { sequence })
@@ -327,11 +326,12 @@ impl World {
             }
             SimEvent::Apply { node, .. } => self.apply(node),
             SimEvent::Exit { node, .. } => {
-                let loses_power = self.processes[node].disk.is_dark() || self.random.chance(5_000);
+                let loses_power =
+                    self.processes[node].disk.is_powered_off() || self.random.chance(5_000);
                 self.crash(node, loses_power);
                 Ok(())
             }
-            SimEvent::Start { node } => self.boot(node),
+            SimEvent::Start { node } => self.start_process(node),
             SimEvent::Resume { node } => {
                 self.resume(node);
                 Ok(())
@@ -339,7 +339,7 @@ impl World {
             SimEvent::Client { client } => self.client(client),
             SimEvent::Fault => self.fault(),
             SimEvent::RoomOnDisk { node } => {
-                self.processes[node].disk.set_full(Full::Nothing);
+                self.processes[node].disk.set_full(DiskFull::Nothing);
                 Ok(())
             }
             SimEvent::NewLeaderFails { node, .. } => {
@@ -358,8 +358,8 @@ impl World {
                 self.network.heal();
                 Ok(())
             }
-            SimEvent::Churn => self.churn(),
-            SimEvent::Forgets => self.forgets(),
+            SimEvent::OperatorActs => self.run_operator(),
+            SimEvent::AmnesiaFault => self.inject_amnesia(),
             SimEvent::TermOutOfRange => self.send_term_out_of_range(),
             SimEvent::Probe => self.probe(),
             SimEvent::MachineFault => {
@@ -381,8 +381,12 @@ impl World {
         }
     }
 
-    /// Gives a process an input, carries out what it asks for, and looks at it.
-    pub(super) fn input(&mut self, node: usize, input: impl FnOnce(&mut Running, Now)) -> Verdict {
+    /// Gives a process an input, carries out the effects, and checks the result.
+    pub(super) fn input(
+        &mut self,
+        node: usize,
+        input: impl FnOnce(&mut Running, Now),
+    ) -> CheckResult {
         let now = self.clock(node);
         let Some(running) = &mut self.processes[node].running else { return Ok(()) };
         input(running, now);
@@ -390,7 +394,7 @@ impl World {
         self.drain(node)
     }
 
-    fn observe(&mut self, node: usize) -> Verdict {
+    fn observe(&mut self, node: usize) -> CheckResult {
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
@@ -400,26 +404,27 @@ impl World {
         let process = &self.processes[node];
         let Some(running) = &process.running else { return Ok(()) };
         let core = running.replica.core();
-        if core.is_leader() && process.led < core.term() {
-            self.processes[node].led = core.term();
+        if core.is_leader() && process.last_led < core.term() {
+            self.processes[node].last_led = core.term();
             self.elected(node);
         }
         Ok(())
     }
 
-    /// Leaders fall soon after their election in some runs: many short terms are what the hard
-    /// cases are made of.
+    /// In some runs leaders fail soon after their election: many short terms cause the hard cases.
     fn elected(&mut self, node: usize) {
-        let Some(delay) = self.plan.falls_within.filter(|_| !self.calm) else { return };
+        let Some(delay) = self.plan.leader_fails_within.filter(|_| !self.faults_ended) else {
+            return;
+        };
         if self.random.chance(7_000) {
             let delay = self.random.duration((Duration::ZERO, delay));
             let life = self.processes[node].life;
-            self.after(delay, SimEvent::NewLeaderFails { node, life });
+            self.schedule_after(delay, SimEvent::NewLeaderFails { node, life });
         }
     }
 
-    /// Carries out everything a replica asks for.
-    pub(super) fn drain(&mut self, node: usize) -> Verdict {
+    /// Carries out all effects of a replica.
+    pub(super) fn drain(&mut self, node: usize) -> CheckResult {
         loop {
             let process = &mut self.processes[node];
             let Some(running) = &mut process.running else { return Ok(()) };
@@ -439,33 +444,33 @@ impl World {
             self.carry_out(node, effect)?;
         }
         self.observe(node)?;
-        self.members_settled(node)?;
-        self.arm(node);
+        self.check_members_in_force(node)?;
+        self.schedule_timer(node);
         Ok(())
     }
 
-    fn carry_out(&mut self, node: usize, effect: Effect) -> Verdict {
+    fn carry_out(&mut self, node: usize, effect: Effect) -> CheckResult {
         match effect {
             Effect::Send { to, message } => self.send(node, to, message),
             Effect::Storage(job) => self.store(node, job),
-            Effect::Machine(job) => self.hand_to_machine(node, job),
+            Effect::Machine(job) => self.queue_machine_job(node, job),
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
             Effect::Event(ReplicaEvent::StorageFailed { reason }) => {
                 let disk = &self.processes[node].disk;
-                let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+                let has_cause = disk.take_failure() || disk.is_powered_off() || disk.is_damaged();
                 check(
                     has_cause || self.mutant.is_some(),
                     "a log fails only with its disk",
                     || {
                         format!(
-                            "node {} gives up, though its disk did all that it was told: {reason}",
+                            "node {} stops, though no call of its disk failed: {reason}",
                             node + 1
                         )
                     },
                 )?;
                 let delay = Duration::from_micros(self.random.below(200_000));
                 let life = self.processes[node].life;
-                self.after(delay, SimEvent::Exit { node, life });
+                self.schedule_after(delay, SimEvent::Exit { node, life });
                 Ok(())
             }
             Effect::Event(ReplicaEvent::Core(core::Event::Membership { is_joint, .. })) => {
@@ -474,13 +479,13 @@ impl World {
             }
             Effect::Event(ReplicaEvent::SnapshotFailed { reason, .. }) => {
                 let disk = &self.processes[node].disk;
-                let has_cause = disk.has_failed() || disk.is_dark() || disk.is_damaged();
+                let has_cause = disk.take_failure() || disk.is_powered_off() || disk.is_damaged();
                 check(
                     has_cause || self.mutant.is_some(),
                     "a snapshot fails only with its disk",
                     || {
                         format!(
-                            "node {} gives up a snapshot, though its disk did all that it was told: {reason}",
+                            "node {} fails a snapshot, though no call of its disk failed: {reason}",
                             node + 1
                         )
                     },
@@ -520,9 +525,8 @@ impl World {
         }
     }
 
-    /// Sees to it that a timer fires when the replica's deadline comes, and not in vain if it moves
-    /// to a later time.
-    fn arm(&mut self, node: usize) {
+    /// Schedules a timer for the replica's deadline, unless an earlier one is pending.
+    fn schedule_timer(&mut self, node: usize) {
         let process = &mut self.processes[node];
         let Some(running) = &process.running else { return };
         let Some(deadline) = running.replica.poll_timeout() else { return };
@@ -532,15 +536,15 @@ impl World {
         }
         process.timer_at = Some(deadline);
         let life = process.life;
-        let late = if self.calm { Duration::ZERO } else { self.plan.timer_delay };
+        let late = if self.faults_ended { Duration::ZERO } else { self.plan.timer_delay };
         let late = self.random.duration((Duration::ZERO, late));
         if late > Duration::from_millis(1) {
             self.fault_counters.count(FaultCounter::TimerLate);
         }
-        self.at(deadline.after(late), SimEvent::Timer { node, life });
+        self.schedule_at(deadline.after(late), SimEvent::Timer { node, life });
     }
 
-    fn timer(&mut self, node: usize) -> Verdict {
+    fn timer(&mut self, node: usize) -> CheckResult {
         self.processes[node].timer_at = None;
         let due = {
             let process = &self.processes[node];
@@ -549,7 +553,7 @@ impl World {
             deadline.is_some_and(|deadline| process.clock.to_virtual(deadline) <= self.now)
         };
         if !due {
-            self.arm(node);
+            self.schedule_timer(node);
             return Ok(());
         }
         self.input(node, |running, now| {
@@ -563,16 +567,16 @@ impl World {
         self.checks.timer_fired(node, running.replica.core(), self.clock(node))
     }
 
-    /// The faults end: everything that is broken is mended, and nothing breaks any more.
-    pub(super) fn calm_down(&mut self) {
-        self.calm = true;
+    /// Repairs all faults and injects no more.
+    pub(super) fn end_faults(&mut self) {
+        self.faults_ended = true;
         self.plan.faults.clear();
         self.network.heal();
-        self.network.plan = NetworkPlan::calm();
+        self.network.plan = NetworkPlan::without_faults();
         for node in 0..self.plan.nodes {
             let process = &mut self.processes[node];
             process.effects_left = None;
-            process.disk.mend();
+            process.disk.clear_faults();
             self.resume(node);
             let is_failing = |running: &mut Running| {
                 running.machine.machine_mut().stop_failing();
@@ -582,11 +586,11 @@ impl World {
                 self.restart_process(node);
             }
         }
-        self.after(Duration::from_millis(1), SimEvent::Probe);
+        self.schedule_after(Duration::from_millis(1), SimEvent::Probe);
     }
 }
 
-/// The id of the node at a place.
-pub(super) fn name(place: usize) -> NodeId {
+/// The id of a node.
+pub(super) fn node_id(place: usize) -> NodeId {
     NodeId(place as u64 + 1)
 }

@@ -1,4 +1,4 @@
-//! Leader completeness, state-machine safety, and what commitment promises about disks and clients.
+//! Leader completeness, state-machine safety, and the promises of commitment to clients.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::disks::Disks;
 use super::logs::Logs;
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::core::Core;
 use crate::replica::{
     Committed, MachineError, MachineRunner, Outcome, Query, Sessions, StateMachine,
@@ -16,36 +16,36 @@ use crate::sim::kv::{Command, Kv};
 use crate::sim::trace::stable_hash;
 use crate::types::{Configuration, Entries, Index, Payload, SnapshotMeta, Stamp, Term};
 
-/// See the module.
+/// The committed entries and their checks. See the module.
 #[derive(Debug)]
 pub(super) struct Commits {
-    /// What is committed, from index 1 on.
+    /// The committed entries, from index 1 on.
     entries: Vec<CommittedEntry>,
-    /// Where each command was committed.
-    places: BTreeMap<u64, Index>,
-    /// Commands whose authors were told that they would never be.
+    /// The index at which each command was committed.
+    indexes: BTreeMap<u64, Index>,
+    /// Commands that were refused.
     refused: BTreeSet<u64>,
-    /// What the committed commands make, applied here in their order.
+    /// The state that the committed commands give, applied here in order.
     reference: Kv,
-    /// And their sessions.
+    /// The sessions of that state.
     sessions: Sessions,
-    /// Where each key was changed.
+    /// The indexes at which each key was changed.
     changes: BTreeMap<u8, Vec<Index>>,
-    /// The last index that each node has handed to its state machine in this life.
+    /// The last index that each node has given to its state machine since its start.
     applied: Vec<Index>,
-    /// How many snapshots from leaders were restored.
+    /// The number of restored snapshots from leaders.
     restored: u64,
 }
 
 #[derive(Debug)]
 struct CommittedEntry {
     term: Term,
-    /// The term of whoever first took it for committed; never falls along the log.
+    /// The term of the node that first considered it committed; never decreases along the log.
     committed_in: Term,
     stamp: Stamp,
-    /// What the state machine says to it.
+    /// The answer of the state machine.
     output: Bytes,
-    /// A hash of the state that it leaves.
+    /// A hash of the state after it.
     state: u64,
 }
 
@@ -53,7 +53,7 @@ impl Commits {
     pub(super) fn new(nodes: usize) -> Commits {
         Commits {
             entries: Vec::new(),
-            places: BTreeMap::new(),
+            indexes: BTreeMap::new(),
             refused: BTreeSet::new(),
             reference: Kv::default(),
             sessions: Sessions::new(),
@@ -71,17 +71,17 @@ impl Commits {
         self.restored
     }
 
-    /// Whether a node has what the committed commands make.
+    /// Whether a machine has the state that the committed commands give.
     pub(super) fn is_reference(&self, machine: &MachineRunner<Kv>) -> bool {
         self.reference == *machine.machine() && self.sessions == *machine.sessions()
     }
 
-    /// The same, apart from what has gone wrong in the machine's state.
+    /// The same, without the corruption of the machine's state.
     pub(super) fn is_corrected_reference(&self, machine: &MachineRunner<Kv>) -> bool {
         self.reference == machine.machine().corrected() && self.sessions == *machine.sessions()
     }
 
-    /// Where a key was changed for the first time after `index`.
+    /// The index of the first change of a key after `index`.
     pub(super) fn next_change(&self, key: u8, index: Index) -> Option<Index> {
         let changes = self.changes.get(&key)?;
         changes.get(changes.partition_point(|&change| change <= index)).copied()
@@ -92,7 +92,7 @@ impl Commits {
         self.reference.get(key).index
     }
 
-    /// A node starts, its state machine empty.
+    /// A node starts with an empty state machine.
     pub(super) fn started(&mut self, node: usize) {
         self.applied[node] = Index(0);
     }
@@ -102,12 +102,12 @@ impl Commits {
         self.entries.iter().take(index.0 as usize).map(|entry| entry.term).collect()
     }
 
-    /// A snapshot stands for what is committed.
-    pub(super) fn is_committed(&self, node: usize, meta: &SnapshotMeta) -> Verdict {
+    /// Checks that a snapshot's last entry is committed.
+    pub(super) fn check_committed(&self, node: usize, meta: &SnapshotMeta) -> CheckResult {
         let found = self.at(meta.index).map(|entry| (entry.term, entry.stamp));
         check(
             found == Some((meta.term, meta.stamp)),
-            "a snapshot includes what is committed, and that only",
+            "a snapshot includes committed entries only",
             || {
                 format!(
                     "node {} has a snapshot of {meta:?}; committed there is {found:?}",
@@ -117,16 +117,16 @@ impl Commits {
         )
     }
 
-    /// A node's state machine is to take a snapshot's state.
+    /// A node's state machine is about to be restored from a snapshot.
     pub(super) fn restored(
         &mut self,
         node: usize,
         meta: &SnapshotMeta,
         replaces_wrong: bool,
-    ) -> Verdict {
-        self.is_committed(node, meta)?;
+    ) -> CheckResult {
+        self.check_committed(node, meta)?;
         let first = if replaces_wrong { meta.index.next() } else { meta.index };
-        check(first > self.applied[node], "a snapshot takes nothing back", || {
+        check(first > self.applied[node], "a snapshot reverts nothing", || {
             format!(
                 "node {} restores {} after {} was applied",
                 node + 1,
@@ -134,20 +134,20 @@ impl Commits {
                 self.applied[node]
             )
         })?;
-        // The first in a life is the node's own.
+        // The first restore after a start is from the node's own snapshot.
         self.restored += u64::from(self.applied[node] > Index(0));
         self.applied[node] = meta.index;
         Ok(())
     }
 
-    /// A state machine's state is what the committed commands up to a snapshot's index make.
-    pub(super) fn is_state_of(
+    /// Checks that a state machine has the state that the commands up to a snapshot's index give.
+    pub(super) fn check_state_of(
         &self,
         node: usize,
         meta: &SnapshotMeta,
         machine: &MachineRunner<Kv>,
-    ) -> Verdict {
-        self.is_committed(node, meta)?;
+    ) -> CheckResult {
+        self.check_committed(node, meta)?;
         let expected = self.at(meta.index).map(|entry| entry.state);
         check(
             expected == Some(stable_hash(&(machine.machine(), machine.sessions()))),
@@ -156,22 +156,22 @@ impl Commits {
         )
     }
 
-    /// Where a command was committed, if it was.
-    pub(super) fn place(&self, id: u64) -> Option<Index> {
-        self.places.get(&id).copied()
+    /// The index at which a command was committed, if it was.
+    pub(super) fn index_of(&self, id: u64) -> Option<Index> {
+        self.indexes.get(&id).copied()
     }
 
-    /// The author of a command was told that it had no effect and never would have one.
-    pub(super) fn refused(&mut self, command: Command) -> Verdict {
-        let place = self.place(command.id());
-        check(place.is_none(), "what was refused has no effect", || {
+    /// A command was refused: it must never be committed.
+    pub(super) fn refused(&mut self, command: Command) -> CheckResult {
+        let place = self.index_of(command.id());
+        check(place.is_none(), "a refused command has no effect", || {
             format!("{command:?} was refused and is committed at {place:?}")
         })?;
         self.refused.insert(command.id());
         Ok(())
     }
 
-    /// What the state machine says to the command committed at `index`.
+    /// The answer of the state machine to the command committed at `index`.
     pub(super) fn output(&self, index: Index) -> Option<&Bytes> {
         self.at(index).map(|entry| &entry.output)
     }
@@ -180,9 +180,9 @@ impl Commits {
         self.entries.get((index.0 as usize).checked_sub(1)?)
     }
 
-    /// Whatever was committed in an earlier term is in the new leader's log. By log matching the
-    /// last such entry stands for all before it.
-    pub(super) fn leader_is_complete(&self, node: usize, core: &Core) -> Verdict {
+    /// Checks that a new leader has all entries committed in earlier terms. By log matching the
+    /// last one suffices.
+    pub(super) fn check_leader_complete(&self, node: usize, core: &Core) -> CheckResult {
         let term = core.term();
         let earlier = self.entries.partition_point(|entry| entry.committed_in < term);
         let last = Index(earlier as u64);
@@ -200,7 +200,8 @@ impl Commits {
             "leader completeness",
             || {
                 format!(
-                    "node {} leads term {term} without entry {last} of term {expected}, committed earlier; it has {:?} there",
+                    "node {} leads term {term} without entry {last} of term {expected}, committed \
+                     earlier; it has {:?} there",
                     node + 1,
                     core.terms().term_at(last)
                 )
@@ -208,8 +209,8 @@ impl Commits {
         )
     }
 
-    /// Whatever the node takes for committed is what everybody else did, or is new and rests on a
-    /// quorum's disks.
+    /// Checks that the entries that a node considers committed are the known ones, or new ones that
+    /// are durable on a quorum.
     pub(super) fn observe(
         &mut self,
         node: usize,
@@ -217,7 +218,7 @@ impl Commits {
         logs: &Logs,
         disks: Option<&Disks>,
         configuration: &Configuration,
-    ) -> Verdict {
+    ) -> CheckResult {
         let commit = core.commit();
         if commit > self.last() {
             let term = core.terms().term_at(commit).unwrap_or_default();
@@ -233,7 +234,7 @@ impl Commits {
                 },
             )?;
             if let Some(disks) = disks {
-                disks.is_on_a_majority(node, commit, term, configuration)?;
+                disks.check_on_majority(node, commit, term, configuration)?;
             }
             while self.last() < commit {
                 self.commit_next(node, core, logs)?;
@@ -242,24 +243,25 @@ impl Commits {
         let expected = self.at(commit).map_or(Term(0), |entry| entry.term);
         check(
             core.terms().term_at(commit) == Some(expected),
-            "what is committed is the same everywhere",
+            "committed entries are the same on all nodes",
             || {
                 let found = core.terms().term_at(commit);
                 format!(
-                    "node {} takes {found:?} for committed at {commit}, where {expected:?} is",
+                    "node {} considers {found:?} committed at {commit}; known is {expected:?}",
                     node + 1
                 )
             },
         )
     }
 
-    fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs) -> Verdict {
+    fn commit_next(&mut self, node: usize, core: &Core, logs: &Logs) -> CheckResult {
         let index = self.last().next();
         let term = core.terms().term_at(index).unwrap_or_default();
         let entry = logs.entry(index, term);
-        check(entry.is_some(), "what is committed was written", || {
+        check(entry.is_some(), "committed entries were written", || {
             format!(
-                "node {} takes entry {index} of term {term} for committed, which nobody has written",
+                "node {} considers entry {index} of term {term} committed, which no node has \
+                 written",
                 node + 1
             )
         })?;
@@ -283,13 +285,18 @@ impl Commits {
         Ok(())
     }
 
-    /// A command has its effect at this index: its only one.
-    fn command_applied(&mut self, index: Index, command: Command, payload: &Payload) -> Verdict {
+    /// A command takes effect at this index, and must do so only once.
+    fn command_applied(
+        &mut self,
+        index: Index,
+        command: Command,
+        payload: &Payload,
+    ) -> CheckResult {
         let id = command.id();
         if self.reference.get(command.key()).index == index {
             self.changes.entry(command.key()).or_default().push(index);
         }
-        let earlier = self.places.insert(id, index);
+        let earlier = self.indexes.insert(id, index);
         let rule = match payload {
             Payload::SessionCommand(_) => "a command of a session is applied once",
             _ => "a command is committed once",
@@ -297,15 +304,13 @@ impl Commits {
         check(earlier.is_none(), rule, || {
             format!("command {id} is applied at {index}, and was at {earlier:?}")
         })?;
-        check(!self.refused.contains(&id), "what was refused has no effect", || {
-            format!(
-                "command {id} is committed at {index} after its author was told that it would never be"
-            )
+        check(!self.refused.contains(&id), "a refused command has no effect", || {
+            format!("command {id} is committed at {index} after it was refused")
         })
     }
 
-    /// Every state machine is given the same entries, each once in a life, in order.
-    pub(super) fn applied(&mut self, node: usize, entries: &Entries, logs: &Logs) -> Verdict {
+    /// Checks that a node gives the committed entries to its state machine in order.
+    pub(super) fn applied(&mut self, node: usize, entries: &Entries, logs: &Logs) -> CheckResult {
         for entry in entries {
             let next = self.applied[node].next();
             check(entry.index == next, "entries are applied in order", || {
@@ -322,7 +327,7 @@ impl Commits {
     }
 }
 
-/// The reference, which tells whether it was given a command.
+/// The reference state machine, which records whether it received a command.
 struct Recorder<'a> {
     kv: &'a mut Kv,
     applied: Option<Command>,

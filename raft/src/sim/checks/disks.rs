@@ -1,52 +1,54 @@
-//! What is on the platters: what a node is told is durable is, what starts again is what was
-//! written, and what is committed is on a majority of them.
+//! Checks of durability.
+//!
+//! Writes reported as durable are durable, a restarted node has what was written, and committed
+//! entries are durable on a majority.
 
 use std::collections::VecDeque;
 
 use super::members::decides;
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::types::{Configuration, HardState, Index, Message, NodeId, Term, TermTable, Write};
 
-/// See the module.
+/// The durable contents of all disks. See the module.
 #[derive(Debug)]
 pub(super) struct Disks {
     nodes: Vec<Platter>,
 }
 
-/// What a node's disk holds for certain, and the writes that may follow.
+/// The durable content of a node's disk, and the writes that may follow.
 #[derive(Debug, Default)]
 struct Platter {
-    content: Content,
-    /// Asked for and not known to be durable, in order, with their numbers.
-    pending: VecDeque<(u64, Change)>,
+    content: DiskContent,
+    /// Changes that are not known to be durable, in order, with their sequences.
+    pending: VecDeque<(u64, DiskChange)>,
     durable_sequence: u64,
-    /// What the newest snapshot that is known to be durable includes.
+    /// The last entry of the newest snapshot that is known to be durable.
     snapshot: Index,
-    /// What was on it before it forgot. Leaders count it until one of them has learnt of that.
+    /// The terms of the log before the disk forgot. Leaders count them until one learns of it.
     forgotten: Vec<Term>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum DiskChange {
     Write(Write),
-    /// A snapshot up to here takes the log's place, unless the log has its last entry. These are
-    /// the terms up to there.
+    /// A snapshot replaces the log, unless the log has its last entry. These are the terms up to
+    /// that entry.
     Install(Vec<Term>),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Content {
+struct DiskContent {
     hard_state: HardState,
-    /// From index 1 on, whether or not the first ones are compacted.
+    /// From index 1 on, compacted ones included.
     terms: Vec<Term>,
 }
 
-impl Content {
-    fn change(&mut self, change: &Change) {
+impl DiskContent {
+    fn change(&mut self, change: &DiskChange) {
         match change {
-            Change::Write(write) => self.write(write),
-            Change::Install(terms) if self.terms.get(terms.len() - 1) == terms.last() => {}
-            Change::Install(terms) => self.terms.clone_from(terms),
+            DiskChange::Write(write) => self.write(write),
+            DiskChange::Install(terms) if self.terms.get(terms.len() - 1) == terms.last() => {}
+            DiskChange::Install(terms) => self.terms.clone_from(terms),
         }
     }
 
@@ -67,15 +69,15 @@ impl Disks {
     }
 
     pub(super) fn issued(&mut self, node: usize, write: &Write) {
-        self.nodes[node].pending.push_back((write.sequence, Change::Write(write.clone())));
+        self.nodes[node].pending.push_back((write.sequence, DiskChange::Write(write.clone())));
     }
 
     pub(super) fn install_issued(&mut self, node: usize, sequence: u64, terms: Vec<Term>) {
-        self.nodes[node].pending.push_back((sequence, Change::Install(terms)));
+        self.nodes[node].pending.push_back((sequence, DiskChange::Install(terms)));
     }
 
-    /// The disk has been put back to this.
-    pub(super) fn forgot(
+    /// The disk was put back to this content.
+    pub(super) fn on_put_back(
         &mut self,
         node: usize,
         hard_state: HardState,
@@ -83,17 +85,17 @@ impl Disks {
         terms: Vec<Term>,
     ) {
         let before = std::mem::take(&mut self.nodes[node]);
-        let content = Content { hard_state, terms };
+        let content = DiskContent { hard_state, terms };
         self.nodes[node] =
             Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
     }
 
-    /// A leader has learnt that it was.
-    pub(super) fn proved(&mut self, node: usize) {
+    /// A leader has learnt that the disk forgot.
+    pub(super) fn on_amnesia_proved(&mut self, node: usize) {
         self.nodes[node].forgotten.clear();
     }
 
-    /// The snapshot was damaged: nothing has changed.
+    /// The snapshot was damaged, so nothing has changed.
     pub(super) fn install_refused(&mut self, node: usize, sequence: u64) {
         self.nodes[node].pending.retain(|(number, _)| *number != sequence);
     }
@@ -113,18 +115,18 @@ impl Disks {
         platter.durable_sequence = platter.durable_sequence.max(sequence);
     }
 
-    pub(super) fn reported(&self, node: usize, sequence: u64) -> Verdict {
+    pub(super) fn reported(&self, node: usize, sequence: u64) -> CheckResult {
         let durable = self.nodes[node].durable_sequence;
-        check(sequence <= durable, "durable before it is said to be", || {
+        check(sequence <= durable, "durable before it is reported durable", || {
             format!(
-                "node {} is told that write {sequence} is durable; only {durable} writes are",
+                "write {sequence} is reported durable to node {}; only {durable} writes are",
                 node + 1
             )
         })
     }
 
-    /// What a node starts with is what was durable, or that and some of the changes that followed,
-    /// each whole.
+    /// Checks that a node starts with the durable content, perhaps with some complete later
+    /// changes.
     pub(super) fn recovered(
         &mut self,
         node: usize,
@@ -132,11 +134,11 @@ impl Disks {
         snapshot: Index,
         terms: &[Term],
         is_damaged: bool,
-    ) -> Verdict {
+    ) -> CheckResult {
         let platter = &mut self.nodes[node];
-        let found = Content { hard_state, terms: terms.to_vec() };
-        // A damaged one is passed over while the log still has all that it includes.
-        check(snapshot >= platter.snapshot || is_damaged, "a snapshot outlives a restart", || {
+        let found = DiskContent { hard_state, terms: terms.to_vec() };
+        // A damaged snapshot is skipped while the log still has all its entries.
+        check(snapshot >= platter.snapshot || is_damaged, "a snapshot survives a restart", || {
             format!(
                 "node {} starts with a snapshot of {snapshot}; durable was that of {}",
                 node + 1,
@@ -152,9 +154,9 @@ impl Disks {
             possible.change(change);
             fits = possible == found;
         }
-        check(fits, "what starts again is what was written", || {
+        check(fits, "a restarted node has what was written", || {
             format!(
-                "node {} starts with {found:?}; durable was {:?}, and then came {:?}",
+                "node {} starts with {found:?}; durable was {:?}, followed by {:?}",
                 node + 1,
                 platter.content,
                 platter.pending
@@ -165,13 +167,13 @@ impl Disks {
         Ok(())
     }
 
-    pub(super) fn is_on_a_majority(
+    pub(super) fn check_on_majority(
         &self,
         node: usize,
         index: Index,
         term: Term,
         configuration: &Configuration,
-    ) -> Verdict {
+    ) -> CheckResult {
         let place = index.previous().0 as usize;
         let has = |node: NodeId| {
             let platter = &self.nodes[node.0 as usize - 1];
@@ -179,40 +181,47 @@ impl Disks {
                 .iter()
                 .any(|terms| terms.get(place) == Some(&term))
         };
-        check(decides(configuration, has), "what is committed is on a majority's disks", || {
+        check(decides(configuration, has), "committed entries are on a majority's disks", || {
             let holders: Vec<u64> =
                 (1..=self.nodes.len() as u64).filter(|&id| has(NodeId(id))).collect();
             format!(
-                "node {} commits entry {index} of term {term}, durable on {holders:?}, in {configuration:?}",
+                "node {} commits entry {index} of term {term}, durable on {holders:?}, in \
+                 {configuration:?}",
                 node + 1
             )
         })
     }
 
-    /// A node that votes for the first time, by the entry at `index`, lacks at most `lag` of the
-    /// entries before that one. What its leader has appended since then does not count: it was not
-    /// there when the leader decided.
-    pub(super) fn has_most(&self, voter: NodeId, index: Index, lag: u64) -> Verdict {
+    /// Checks that a node promoted to voter by the entry at `index` lacks at most `lag` earlier
+    /// entries.
+    ///
+    /// Later entries do not count: the leader had not appended them when it decided.
+    pub(super) fn check_caught_up(&self, voter: NodeId, index: Index, lag: u64) -> CheckResult {
         let length = self.nodes[voter.0 as usize - 1].content.terms.len() as u64;
         check(length + lag >= index.previous().0, "a learner catches up before it votes", || {
             format!("node {voter} is promoted by entry {index} with a log of {length} on its disk")
         })
     }
 
-    /// Who is told to take over has all of the leader's log on its disk, unless a later leader has
-    /// taken that away since.
-    pub(super) fn has_all(&self, leader: usize, told: &Message, terms: &TermTable) -> Verdict {
-        let to = told.to;
+    /// Checks that the target of a transfer has the leader's whole log on its disk, unless a later
+    /// leader has truncated it since.
+    pub(super) fn check_has_all(
+        &self,
+        leader: usize,
+        timeout_now: &Message,
+        terms: &TermTable,
+    ) -> CheckResult {
+        let to = timeout_now.to;
         let (last, last_term) = (terms.last_index(), terms.last_term());
         let content = &self.nodes[to.0 as usize - 1].content;
         let found = content.terms.get(last.previous().0 as usize);
-        let is_past = content.hard_state.term > told.term;
+        let is_past = content.hard_state.term > timeout_now.term;
         check(
             is_past || found == Some(&last_term),
-            "who is told to take over has everything on its disk",
+            "the target of a transfer has everything on its disk",
             || {
                 format!(
-                    "node {} tells {to}, which has {found:?} at {last}, not {last_term}",
+                    "node {} transfers to {to}, which has {found:?} at {last}, not {last_term}",
                     leader + 1
                 )
             },

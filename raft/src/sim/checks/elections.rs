@@ -1,30 +1,30 @@
-//! Election safety, one vote a term, and numbers that never fall.
+//! Election safety, one vote in each term, and values that never decrease.
 
 use std::collections::BTreeMap;
 
-use super::verdict::{Verdict, Violation, check};
+use super::violation::{CheckResult, Violation, check};
 use crate::core::Core;
 use crate::types::{HardState, Index, NodeId, Term, TermTable};
 
-/// See the module.
+/// Leaders, votes and the state of each node. See the module.
 #[derive(Debug)]
 pub(super) struct Elections {
-    /// Who led in each term, and in which of its lives.
+    /// The leader of each term, and its life.
     leaders: BTreeMap<Term, (usize, u64)>,
-    /// For whom each node has voted, as others were told.
+    /// The candidate for whom each node has sent its vote.
     votes: BTreeMap<(usize, Term), NodeId>,
-    /// How the voter's log ended when it decided on its vote, by voter, term and candidate.
+    /// The end of the voter's log when it decided on its vote, by voter, term and candidate.
     decided: BTreeMap<(usize, Term, NodeId), (Term, Index)>,
     /// The last term and index of each candidate's log.
     candidates: BTreeMap<(usize, Term), (Term, Index)>,
-    /// The highest term in which each node has promised something to others.
+    /// The highest term in which each node has made a promise.
     promised: Vec<Term>,
-    seen: Vec<Seen>,
+    observed: Vec<Observed>,
 }
 
-/// What a node was seen to be, in this life.
+/// The last observed state of a node since its start.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct Observed {
     term: Term,
     commit: Index,
     applied: Index,
@@ -41,7 +41,7 @@ impl Elections {
             decided: BTreeMap::new(),
             candidates: BTreeMap::new(),
             promised: vec![Term(0); nodes],
-            seen: vec![Seen::default(); nodes],
+            observed: vec![Observed::default(); nodes],
         }
     }
 
@@ -54,35 +54,35 @@ impl Elections {
         node: usize,
         hard_state: HardState,
         snapshot: Index,
-    ) -> Verdict {
+    ) -> CheckResult {
         let promised = self.promised[node];
-        check(hard_state.term >= promised, "a term outlives a restart", || {
+        check(hard_state.term >= promised, "a term survives a restart", || {
             format!(
                 "node {} starts in term {}, after it made promises in term {promised}",
                 node + 1,
                 hard_state.term
             )
         })?;
-        self.seen[node] = Seen { term: hard_state.term, snapshot, ..Seen::default() };
+        self.observed[node] = Observed { term: hard_state.term, snapshot, ..Observed::default() };
         Ok(())
     }
 
-    /// A node's disk has been put back to this.
-    pub(super) fn forgot(&mut self, node: usize, hard_state: HardState) {
+    /// A node's disk was put back to this state.
+    pub(super) fn on_put_back(&mut self, node: usize, hard_state: HardState) {
         self.promised[node] = hard_state.term;
     }
 
-    pub(super) fn promised(&mut self, node: usize, term: Term) -> Verdict {
+    pub(super) fn promised(&mut self, node: usize, term: Term) -> CheckResult {
         self.promised[node] = self.promised[node].max(term);
         Ok(())
     }
 
-    /// A node asks for votes with a log that ends so.
+    /// A node requests votes; `log` is the end of its log.
     pub(super) fn campaigned(&mut self, node: usize, term: Term, log: (Term, Index)) {
         self.candidates.insert((node, term), log);
     }
 
-    /// A node whose log ends so writes down that it votes for a candidate.
+    /// A node writes its vote for a candidate; `log` is the end of its log.
     pub(super) fn decided(
         &mut self,
         node: usize,
@@ -93,29 +93,32 @@ impl Elections {
         self.decided.insert((node, term, candidate), log);
     }
 
-    /// A vote goes to a log that holds all that the voter's held when it decided (§3.6.1). Until
-    /// the vote is on the disk and leaves, the voter may have heard from the term's leader, the
-    /// candidate or another one, and its log have grown.
-    pub(super) fn is_up_to_date(
+    /// Checks that the candidate's log is as up to date as the voter's was when it decided
+    /// (§3.6.1).
+    ///
+    /// Before the durable vote is sent, the voter may hear from the term's leader and its log may
+    /// grow.
+    pub(super) fn check_up_to_date(
         &self,
         node: usize,
         terms: &TermTable,
         term: Term,
         candidate: NodeId,
-    ) -> Verdict {
+    ) -> CheckResult {
         let now = (terms.last_term(), terms.last_index());
         let own = self.decided.get(&(node, term, candidate)).copied().unwrap_or(now);
         let other =
             self.candidates.get(&(candidate.0 as usize - 1, term)).copied().unwrap_or_default();
-        check(own <= other, "a vote goes to a log that is as good", || {
+        check(own <= other, "a vote goes to a log that is as up to date", || {
             format!(
-                "node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at {other:?}",
+                "node {}'s log ends at {own:?}; it votes for {candidate}, whose log ends at \
+                 {other:?}",
                 node + 1
             )
         })
     }
 
-    pub(super) fn voted(&mut self, node: usize, term: Term, candidate: NodeId) -> Verdict {
+    pub(super) fn voted(&mut self, node: usize, term: Term, candidate: NodeId) -> CheckResult {
         self.promised(node, term)?;
         let &mut earlier = self.votes.entry((node, term)).or_insert(candidate);
         check(earlier == candidate, "one vote a term", || {
@@ -131,15 +134,15 @@ impl Elections {
         self.votes.get(&(voter.0 as usize - 1, core.term())) == Some(&core.id())
     }
 
-    /// True if the node has just become a leader.
+    /// Checks a node's state; returns whether it has just become a leader.
     pub(super) fn observe(
         &mut self,
         node: usize,
         life: u64,
         core: &Core,
     ) -> Result<bool, Violation> {
-        let seen = self.seen[node];
-        let now = Seen {
+        let seen = self.observed[node];
+        let now = Observed {
             term: core.term(),
             commit: core.commit(),
             applied: core.applied(),
@@ -147,14 +150,14 @@ impl Elections {
             last_index: core.last_index(),
             snapshot: core.snapshot().map_or(Index(0), |snapshot| snapshot.index),
         };
-        let never_falls = now.term >= seen.term
+        let never_decreases = now.term >= seen.term
             && now.commit >= seen.commit
             && now.applied >= seen.applied
             && now.snapshot >= seen.snapshot;
-        check(never_falls, "term, commit, applied and snapshot never fall in a life", || {
+        check(never_decreases, "term, commit, applied and snapshot never decrease", || {
             format!("node {} went from {seen:?} to {now:?}", node + 1)
         })?;
-        // A snapshot from the leader is on the disk before the state machine has its state.
+        // A leader's snapshot is on disk before the state machine is restored from it.
         let is_ordered =
             now.applied.max(now.snapshot) <= now.commit && now.commit <= now.last_index;
         check(is_ordered, "snapshot, applied <= commit <= last", || {
@@ -164,7 +167,7 @@ impl Elections {
         check(!still_leads || now.last_index >= seen.last_index, "a leader only appends", || {
             format!("node {} leads term {} and went from {seen:?} to {now:?}", node + 1, now.term)
         })?;
-        self.seen[node] = now;
+        self.observed[node] = now;
         if !now.leads || still_leads {
             return Ok(false);
         }

@@ -1,29 +1,29 @@
-//! What clients were told: acknowledged means committed, a read sees every write that was committed
-//! before it began, and all that was answered about a key can be put into one order.
+//! Checks of the answers to clients.
 //!
-//! The first two are checked at once, with the help of the index that each number carries. The last
-//! one is checked when all is over, and believes nothing but clocks and numbers.
+//! Acknowledged writes are committed, and a read sees every write that was committed before it
+//! began: both are checked at once, by the index of each value. All answers about a key are
+//! linearizable: this is checked at the end, from times and values alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::commits::Commits;
-use super::verdict::{Verdict, Violation, check};
+use super::violation::{CheckResult, Violation, check};
 use crate::replica::Answer;
 use crate::sim::kv::{Command, ID_STEP, Value};
-use crate::sim::linearizability::{Call, Found, Specification, search};
+use crate::sim::linearizability::{Call, SearchResult, Specification, search};
 use crate::types::Index;
 
-/// How many configurations the search for an order may look at, for one key.
+/// The most configurations that the search for an order may visit for one key.
 const CONFIGURATIONS_MAX: usize = 200_000;
 
-/// An operation under way.
+/// A pending operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::sim) struct Operation {
     pub(in crate::sim) client: usize,
     pub(in crate::sim) node: usize,
     pub(in crate::sim) kind: OperationKind,
-    /// Its place in the key's history.
+    /// Its position in the key's history.
     place: usize,
 }
 
@@ -32,19 +32,18 @@ pub(in crate::sim) enum OperationKind {
     Write(Command),
     Read {
         key: u8,
-        /// The key's last change that was committed when the read began: it must not see less,
-        /// whether or not a client knows of it. Rounds promise that (§6.4 of the dissertation).
+        /// The key's last change that was committed when the read began. The read must see it, even
+        /// if no client knows of it: rounds of heartbeats promise that (dissertation, §6.4).
         floor: Index,
     },
-    /// One for which a lease is enough.
+    /// A read that a lease may confirm.
     LeaseRead {
         key: u8,
-        /// As for `Read`; `None` where the clocks are worse than the lease allows for. Then it is
-        /// as good as a stale read.
+        /// As for `Read`; `None` if the clocks exceed the bound of the lease. Such a read promises
+        /// no more than a stale read.
         floor: Option<Index>,
     },
-    /// One that may see an old state: one that was, and none before what the same life of the node
-    /// has shown.
+    /// A read that may see an old state, but none older than the node has shown since its start.
     StaleRead {
         key: u8,
     },
@@ -60,7 +59,7 @@ impl OperationKind {
         }
     }
 
-    /// Whether it must fit into one order with all others.
+    /// Whether it must be linearizable with all others.
     fn is_linearizable(self) -> bool {
         !matches!(
             self,
@@ -69,15 +68,15 @@ impl OperationKind {
     }
 }
 
-/// What a client asked and, if it was told, the number it was answered.
+/// A client's operation on a key and, if it was answered, the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
-    /// `None` reads.
+struct RegisterOperation {
+    /// `None` for a read.
     command: Option<Command>,
     answer: Option<u64>,
 }
 
-impl Specification for Asked {
+impl Specification for RegisterOperation {
     type State = u64;
 
     fn apply(&self, &number: &u64) -> Option<u64> {
@@ -86,33 +85,33 @@ impl Specification for Asked {
     }
 }
 
-/// See the module.
+/// The history of all operations. See the module.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct History {
-    /// The latest that some client knows of each key.
+    /// The latest value of each key that some client knows.
     known: BTreeMap<u8, Value>,
-    /// What was asked about each key; `None` if it was refused.
-    calls: BTreeMap<u8, Vec<Option<Call<Asked>>>>,
-    /// Counts begins and ends.
+    /// The operations on each key; `None` if one was refused.
+    calls: BTreeMap<u8, Vec<Option<Call<RegisterOperation>>>>,
+    /// A logical clock that counts begins and ends.
     clock: u64,
     pub(in crate::sim) writes_answered: u64,
     pub(in crate::sim) reads_answered: u64,
     pub(in crate::sim) lease_reads_answered: u64,
     pub(in crate::sim) stale_reads_answered: u64,
-    /// The latest change that each node has shown in each of its lives.
+    /// The latest change that each node has shown in each life.
     shown: BTreeMap<(usize, u64), Index>,
-    /// Keys whose search was given up.
+    /// The number of keys whose search was given up.
     pub(in crate::sim) undecided: u64,
 }
 
 impl History {
-    /// The latest that some client knows of a key.
+    /// The latest value of a key that some client knows.
     pub(in crate::sim) fn known(&self, key: u8) -> Value {
         self.known.get(&key).copied().unwrap_or_default()
     }
 
-    /// A client asks for something.
-    pub(in crate::sim) fn began(
+    /// A client begins an operation.
+    pub(in crate::sim) fn begin(
         &mut self,
         client: usize,
         node: usize,
@@ -127,12 +126,12 @@ impl History {
             return Operation { client, node, kind, place: usize::MAX };
         }
         let calls = self.calls.entry(kind.key()).or_default();
-        let what = Asked { command, answer: None };
-        calls.push(Some(Call { began: self.clock, ended: None, what, after: None }));
+        let operation = RegisterOperation { command, answer: None };
+        calls.push(Some(Call { began: self.clock, ended: None, operation, after: None }));
         Operation { client, node, kind, place: calls.len() - 1 }
     }
 
-    fn call(&mut self, operation: &Operation) -> Option<&mut Option<Call<Asked>>> {
+    fn call(&mut self, operation: &Operation) -> Option<&mut Option<Call<RegisterOperation>>> {
         self.calls.get_mut(&operation.kind.key())?.get_mut(operation.place)
     }
 
@@ -142,14 +141,14 @@ impl History {
         }
     }
 
-    /// A node in this life of its has answered.
+    /// A node has answered an operation in this life.
     pub(super) fn answered(
         &mut self,
         operation: &Operation,
         life: u64,
         answer: &Answer,
         commits: &Commits,
-    ) -> Verdict {
+    ) -> CheckResult {
         let output = &answer.bytes;
         let value = Value::decode(output);
         check(value.is_some(), "answers are the state machine's", || {
@@ -176,7 +175,7 @@ impl History {
         }
         if !matches!(operation.kind, OperationKind::Write(_)) {
             check_index(operation, answer.index, value, commits)?;
-            self.showed(operation, life, value, commits)?;
+            self.check_shown(operation, life, value, commits)?;
         }
         let known = self.known.entry(operation.kind.key()).or_default();
         if value.index > known.index {
@@ -186,19 +185,19 @@ impl History {
         let now = self.clock;
         if let Some(Some(call)) = self.call(operation) {
             call.ended = Some(now);
-            call.what.answer = Some(value.number);
+            call.operation.answer = Some(value.number);
         }
         Ok(())
     }
 
-    /// What a node shows is the state after some entry: that of the latest read's, or a later one.
-    fn showed(
+    /// Checks that a node shows no older state than before.
+    fn check_shown(
         &mut self,
         operation: &Operation,
         life: u64,
         value: Value,
         commits: &Commits,
-    ) -> Verdict {
+    ) -> CheckResult {
         let shown = self.shown.entry((operation.node, life)).or_default();
         let replaced = commits.next_change(operation.kind.key(), value.index);
         check(
@@ -206,7 +205,8 @@ impl History {
             "a node shows no earlier state than before",
             || {
                 format!(
-                    "{operation:?} saw {value:?}, replaced at {replaced:?}; the node had shown {shown} in its life {life}"
+                    "{operation:?} saw {value:?}, replaced at {replaced:?}; the node had shown \
+                     {shown} in its life {life}"
                 )
             },
         )?;
@@ -214,14 +214,14 @@ impl History {
         Ok(())
     }
 
-    /// Whether all that was answered can be put into one order, key by key.
-    pub(in crate::sim) fn check_linearizable(&mut self) -> Verdict {
+    /// Checks, key by key, that all answers are linearizable.
+    pub(in crate::sim) fn check_linearizable(&mut self) -> CheckResult {
         for (key, calls) in &self.calls {
             let calls = relevant(calls);
             match search(0, &calls, CONFIGURATIONS_MAX) {
-                Found::Order(_) => {}
-                Found::Undecided => self.undecided += 1,
-                Found::NoOrder(most) => {
+                SearchResult::Order(_) => {}
+                SearchResult::Undecided => self.undecided += 1,
+                SearchResult::NoOrder(most) => {
                     let details = describe(*key, &calls, &most);
                     return Err(Violation { invariant: "answers are linearizable", details });
                 }
@@ -231,9 +231,9 @@ impl History {
     }
 }
 
-pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) -> Verdict {
+pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) -> CheckResult {
     let output = &answer.bytes;
-    let place = commits.place(command.id());
+    let place = commits.index_of(command.id());
     check(place.is_some(), "acknowledged means committed", || {
         format!("{command:?} was acknowledged and is not committed")
     })?;
@@ -244,29 +244,29 @@ pub(super) fn check_write(command: Command, answer: &Answer, commits: &Commits) 
         "answers are the state machine's",
         || format!("{command:?} at {index} was answered {output:?} instead of {expected:?}"),
     )?;
-    // One that was asked for again within a session has the index of that, which is a later one. In
-    // version 2 of the wire a leader's answer to the node that forwarded has none.
-    check(answer.index.is_none_or(|told| told >= index), "an answer names its index", || {
+    // A repeated command of a session has the later index of the repetition. In wire version 2 the
+    // answer to a forwarded command has no index.
+    check(answer.index.is_none_or(|named| named >= index), "an answer names its index", || {
         format!("{command:?} was applied at {index}; its author was given {:?}", answer.index)
     })
 }
 
-/// A query's answer is from the state after the index that it names: not an earlier, nor a later.
+/// Checks that a query's answer is from the state at the index that it names.
 fn check_index(
     operation: &Operation,
-    told: Option<Index>,
+    named: Option<Index>,
     value: Value,
     commits: &Commits,
-) -> Verdict {
+) -> CheckResult {
     let next = commits.next_change(operation.kind.key(), value.index);
     let is_true =
-        told.is_some_and(|told| value.index <= told && next.is_none_or(|next| told < next));
+        named.is_some_and(|named| value.index <= named && next.is_none_or(|next| named < next));
     check(is_true, "an answer names its index", || {
-        format!("{operation:?} saw {value:?}, which held until {next:?}, and was given {told:?}")
+        format!("{operation:?} saw {value:?}, valid until {next:?}, and was given {named:?}")
     })
 }
 
-fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commits) -> Verdict {
+fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commits) -> CheckResult {
     check(value.index >= floor, "a read sees what was committed before", || {
         format!("{operation:?} saw {value:?}; index {floor} was committed when it began")
     })?;
@@ -275,26 +275,25 @@ fn check_read(operation: &Operation, floor: Index, value: Value, commits: &Commi
     check(is_true, "a read sees what was committed", || format!("{operation:?} saw {value:?}"))
 }
 
-/// The calls that can make a difference, and of those without outcome that are alike, one order.
+/// The calls that can affect an answer; equal ones without an outcome are put into one order.
 ///
-/// A number that nobody was ever told, and nobody ever expected, was never there as far as anybody
-/// can tell: the call without outcome that might have made it is left out. Increments without
-/// outcome are all alike.
-fn relevant(calls: &[Option<Call<Asked>>]) -> Vec<Call<Asked>> {
+/// If no answer contained a number and no swap expected it, the call without an outcome that would
+/// have set it cannot matter and is left out. Increments without an outcome are all equal.
+fn relevant(calls: &[Option<Call<RegisterOperation>>]) -> Vec<Call<RegisterOperation>> {
     let calls = || calls.iter().flatten();
     let family = |number: u64| number / ID_STEP;
-    let answers = calls().filter_map(|call| call.what.answer);
-    let expected = calls().filter_map(|call| match call.what.command {
+    let answers = calls().filter_map(|call| call.operation.answer);
+    let expected = calls().filter_map(|call| match call.operation.command {
         Some(Command::Swap { expected, .. }) => Some(expected),
         _ => None,
     });
     let seen: BTreeSet<u64> = answers.chain(expected).map(family).collect();
-    let mut kept: Vec<Call<Asked>> = Vec::new();
+    let mut kept: Vec<Call<RegisterOperation>> = Vec::new();
     let mut last_increment = None;
     for call in calls() {
         let mut call = call.clone();
         if call.ended.is_none() {
-            match call.what.command {
+            match call.operation.command {
                 None => continue,
                 Some(Command::Increment { .. }) => {
                     call.after = last_increment.replace(kept.len());
@@ -308,14 +307,17 @@ fn relevant(calls: &[Option<Call<Asked>>]) -> Vec<Call<Asked>> {
     kept
 }
 
-/// What was placed last, and what is left.
-fn describe(key: u8, calls: &[Call<Asked>], most: &[usize]) -> String {
-    let mut words =
-        format!("key {key}: these could be put into an order, the last ones of {}:", most.len());
-    let name = |call: &Call<Asked>| {
+/// Describes the last calls that could be placed, and those that are left.
+fn describe(key: u8, calls: &[Call<RegisterOperation>], most: &[usize]) -> String {
+    let mut words = format!(
+        "key {key}: the last ones of {} calls that could be put into an order:",
+        most.len()
+    );
+    let name = |call: &Call<RegisterOperation>| {
         let ended = call.ended.map_or("?".to_owned(), |ended| ended.to_string());
-        let asked = call.what.command.map_or("Read".to_owned(), |command| format!("{command:?}"));
-        let answer = call.what.answer.map_or("?".to_owned(), |answer| answer.to_string());
+        let asked =
+            call.operation.command.map_or("Read".to_owned(), |command| format!("{command:?}"));
+        let answer = call.operation.answer.map_or("?".to_owned(), |answer| answer.to_string());
         format!("{:>5} to {ended:>5}: {asked} -> {answer}", call.began)
     };
     for &call in &most[most.len().saturating_sub(8)..] {
@@ -338,14 +340,14 @@ mod tests {
             Some(command) => OperationKind::Write(command),
             None => OperationKind::Read { key: 0, floor: Index(0) },
         };
-        history.began(0, 0, kind)
+        history.begin(0, 0, kind)
     }
 
     fn answer(history: &mut History, operation: &Operation, number: u64) {
         history.clock += 1;
         let now = history.clock;
         let call = history.call(operation).unwrap().as_mut().unwrap();
-        (call.ended, call.what.answer) = (Some(now), Some(number));
+        (call.ended, call.operation.answer) = (Some(now), Some(number));
     }
 
     const SET: Option<Command> = Some(Command::Set { key: 0, id: ID_STEP });
@@ -368,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_must_not_show() {
+    fn a_refused_write_must_not_show() {
         let mut history = History::default();
         let set = operation(&mut history, SET);
         history.refused(&set);
@@ -377,10 +379,9 @@ mod tests {
         assert!(history.check_linearizable().is_err());
     }
 
-    /// Each might have been carried out or not, at any later time: as sets they would be 2^40
-    /// possibilities.
+    /// Each may take effect at any later time or never: as sets these would be 2^40 possibilities.
     #[test]
-    fn many_increments_in_doubt_are_no_trouble() {
+    fn many_increments_in_doubt_are_decided() {
         let mut history = History::default();
         for _ in 0..40 {
             operation(&mut history, INCREMENT);

@@ -1,16 +1,16 @@
-//! What a leader owes the others once its timer has fired: it hears a majority, or it has stepped
-//! aside; its windows are kept.
+//! Checks of a leader after its timer: it hears a majority or has stepped down, and its windows are
+//! kept.
 
 use super::members::decides;
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::core::Core;
 use crate::types::{Now, Proposal};
 
-/// No configuration of so few nodes is larger.
+/// The most bytes of a configuration with as few nodes as here.
 const CONFIGURATION_BYTES: usize = 1024;
 
-/// To be called when the core has been told the time, and that only.
-pub(super) fn check_leader(node: usize, core: &Core, now: Now) -> Verdict {
+/// Called after the core has handled a timeout, and nothing else.
+pub(super) fn check_leader(node: usize, core: &Core, now: Now) -> CheckResult {
     if !core.is_leader() {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub(super) fn check_leader(node: usize, core: &Core, now: Now) -> Verdict {
     };
     check(
         decides(core.configuration(), hears),
-        "a leader that hears no majority steps aside",
+        "a leader that hears no majority steps down",
         || {
             let peers = &status.peers;
             format!(

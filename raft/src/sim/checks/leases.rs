@@ -1,16 +1,16 @@
-//! What a lease promises: while a leader has one, nobody leads a later term.
+//! The promise of a lease: while a leader has one, no other node leads a later term.
 
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::core::Core;
 use crate::types::{NodeId, Now, Term};
 
-/// A node, as far as it matters here.
+/// The state of a node that matters for leases.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::sim) struct Holder {
     pub(in crate::sim) id: NodeId,
     term: Term,
     is_leader: bool,
-    /// By its own clock, now.
+    /// Whether it holds a lease now, by its own clock.
     holds_lease: bool,
 }
 
@@ -21,13 +21,13 @@ impl Holder {
     }
 }
 
-/// To be asked of any two nodes whose clocks keep the stated bound.
-pub(in crate::sim) fn is_exclusive(one: Holder, other: Holder) -> Verdict {
+/// Checks two nodes whose clocks keep the stated bound.
+pub(in crate::sim) fn check_exclusive(one: Holder, other: Holder) -> CheckResult {
     let (earlier, later) = if one.term < other.term { (one, other) } else { (other, one) };
     let is_broken = earlier.holds_lease && later.is_leader && earlier.term < later.term;
-    // Whoever has stepped down has not got a later term by that.
+    // A leader that steps down keeps its term, so this is checked separately.
     let is_kept_on = [one, other].iter().any(|node| node.holds_lease && !node.is_leader);
-    check(!is_broken && !is_kept_on, "while a lease holds nobody leads a later term", || {
+    check(!is_broken && !is_kept_on, "while a lease holds no other node leads a later term", || {
         format!("{earlier:?} and {later:?}")
     })
 }

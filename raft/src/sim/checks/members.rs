@@ -1,31 +1,30 @@
-//! Who belongs to the cluster, by every node's log: what came into force when, and by whom each
-//! decision was made.
+//! Checks of configurations: their order, and that each node uses the latest one in its log.
 //!
-//! Every configuration that anybody ever wrote is kept under its index and term; every node's log
-//! has a list of those in it. So what a node *should* count by is known here without asking it.
+//! Every configuration that any node ever wrote is kept under its index and term, and each node's
+//! log has a list of those in it. So the configuration that a node *should* use is known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::transfers::LastProposal;
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::core::Core;
 use crate::types::{Configuration, Entry, Index, NodeId, Now, Payload, Term, Time, Write};
 
-/// See the module.
+/// All configurations ever written. See the module.
 #[derive(Debug)]
 pub(in crate::sim) struct Members {
     known: BTreeMap<(Index, Term), Configuration>,
-    /// What each node was born with.
+    /// The configuration with which each node was created.
     initial_configuration: Vec<Configuration>,
-    /// Where the configurations in each node's log are, as it has asked for it to be written.
+    /// The configurations in each node's log, as issued to its storage.
     logs: Vec<Vec<(Index, Term)>>,
-    /// The transfer that each node was last seen at, and since when by its clock.
+    /// The transfer in which each node was last seen, and its begin by the node's clock.
     transfers: Vec<Option<(Term, NodeId, Time)>>,
-    /// The last entry that each node proposed before the transfer under way.
+    /// The last entry that each node proposed before its current transfer.
     last_proposals: Vec<LastProposal>,
 }
 
-/// Whether these nodes are a majority of each half.
+/// Whether these nodes are a majority of each half of the configuration.
 pub(super) fn decides(configuration: &Configuration, has: impl Fn(NodeId) -> bool) -> bool {
     let is_majority =
         |half: &BTreeSet<NodeId>| half.iter().filter(|&&node| has(node)).count() * 2 > half.len();
@@ -33,8 +32,8 @@ pub(super) fn decides(configuration: &Configuration, has: impl Fn(NodeId) -> boo
         && (configuration.outgoing.is_empty() || is_majority(&configuration.outgoing))
 }
 
-/// Whether no two sets that can decide, one in each of the two, are without a node in common. Tries
-/// all: there are few nodes.
+/// Whether any two quorums, one of each configuration, have a node in common. Tries all sets: there
+/// are few nodes.
 fn always_overlap(one: &Configuration, other: &Configuration) -> bool {
     let nodes: BTreeSet<NodeId> = [&one.voters, &one.outgoing, &other.voters, &other.outgoing]
         .into_iter()
@@ -69,15 +68,16 @@ impl Members {
             .unwrap_or(&self.initial_configuration[node])
     }
 
-    /// How many changes are in the longest list.
+    /// The number of changes in the longest log.
     pub(in crate::sim) fn changes(&self) -> u64 {
         self.logs.iter().map(Vec::len).max().unwrap_or(0) as u64
     }
 
-    /// A node's log has become one of these terms. If it begins with a snapshot, what the founders
-    /// were born with is in force until another configuration comes, for that is what the snapshot
-    /// brought.
-    pub(super) fn log_is(&mut self, node: usize, terms: &[Term], has_snapshot: bool) {
+    /// A node's log now has these terms.
+    ///
+    /// If it begins with a snapshot, the configuration of the initial members applies until another
+    /// one follows, because the snapshot brought it.
+    pub(super) fn set_log(&mut self, node: usize, terms: &[Term], has_snapshot: bool) {
         if has_snapshot {
             self.initial_configuration[node] = self.initial_configuration[0].clone();
         }
@@ -86,7 +86,7 @@ impl Members {
         self.logs[node] = self.known.keys().filter(is_in).copied().collect();
     }
 
-    /// Who votes for the first time by what a node writes, and by which entry.
+    /// The nodes that a write promotes to voters, each with the entry that promotes it.
     pub(super) fn promoted(&self, node: usize, write: &Write) -> Vec<(NodeId, Index)> {
         let before = self.latest(node);
         let is_known = |entry: &Entry| self.known.contains_key(&(entry.index, entry.term));
@@ -102,8 +102,8 @@ impl Members {
             .collect()
     }
 
-    /// A node hands a write to its storage.
-    pub(super) fn written(&mut self, node: usize, write: &Write, core: &Core) -> Verdict {
+    /// A node issues a write to its storage.
+    pub(super) fn written(&mut self, node: usize, write: &Write, core: &Core) -> CheckResult {
         if let Some(from) = write.truncate_from {
             self.logs[node].retain(|&(index, _)| index < from);
         }
@@ -111,7 +111,7 @@ impl Members {
             let Payload::Configuration(configuration) = &entry.payload else { continue };
             let place = (entry.index, entry.term);
             if !self.known.contains_key(&place) {
-                self.follows(node, entry, configuration, core)?;
+                self.check_follows(node, entry, configuration, core)?;
                 self.known.insert(place, (**configuration).clone());
             }
             self.logs[node].push(place);
@@ -120,27 +120,32 @@ impl Members {
         let late = self.last_proposals[node].first_late(write);
         check(late.is_none(), "no proposals during a transfer", || {
             let to = core.transfer_target();
-            format!("node {} hands over to {to:?} and writes {late:?}", node + 1)
+            format!("node {} transfers to {to:?} and writes {late:?}", node + 1)
         })
     }
 
-    /// To be called before each time that a node's replica is polled.
+    /// Called before each poll of a node's replica.
     pub(in crate::sim) fn observe_transfer(&mut self, node: usize, core: &Core) {
         let is_moving =
             core.transfer_target().is_some() && core.configuration().is_voter(core.id());
         self.last_proposals[node].observe(is_moving.then_some(core.term()), core.last_index());
     }
 
-    /// A configuration that is written for the first time, by whoever made it, may follow the one
-    /// before it in this log.
-    fn follows(&self, node: usize, entry: &Entry, next: &Configuration, core: &Core) -> Verdict {
+    /// Checks that a new configuration may follow the previous one in this log.
+    fn check_follows(
+        &self,
+        node: usize,
+        entry: &Entry,
+        next: &Configuration,
+        core: &Core,
+    ) -> CheckResult {
         let before = self.latest(node);
         let words = || format!("node {} writes {entry:?} after {before:?}", node + 1);
         check(always_overlap(before, next), "quorums of successive configurations overlap", words)?;
-        check(!next.voters.is_empty(), "somebody votes", words)?;
+        check(!next.voters.is_empty(), "a configuration has voters", words)?;
         check(
             !before.is_joint() || *next == before.left(),
-            "a joint configuration is left, and nothing else",
+            "a joint configuration is only followed by its end",
             words,
         )?;
         let past = self.logs[node]
@@ -155,19 +160,19 @@ impl Members {
         check(core.is_leader() && core.term() == entry.term, "leaders make configurations", words)?;
         check(
             core.terms().term_at(commit) == Some(entry.term),
-            "no change before an entry of the own term",
+            "no change before an entry of the leader's term",
             words,
         )?;
         check(previous <= commit, "one change of members at a time", words)
     }
 
-    /// A node has become a leader: by the votes of these.
+    /// Checks that a new leader has the votes of a quorum.
     pub(super) fn check_elected(
         &self,
         node: usize,
         term: Term,
         votes: impl Fn(NodeId) -> bool,
-    ) -> Verdict {
+    ) -> CheckResult {
         let configuration = self.latest(node);
         check(decides(configuration, votes), "a leader has the votes of a quorum", || {
             format!(
@@ -177,18 +182,16 @@ impl Members {
         })
     }
 
-    /// A node has carried out all that it wanted: it counts by the latest configuration in its log.
-    pub(in crate::sim) fn check_in_force(&self, node: usize, core: &Core) -> Verdict {
+    /// Checks that a node uses the latest configuration in its log. Called when its effects are
+    /// done.
+    pub(in crate::sim) fn check_in_force(&self, node: usize, core: &Core) -> CheckResult {
         let expected = self.latest(node);
         check(
             core.configuration() == expected,
             "the latest configuration in the log is in force",
             || {
                 let found = core.configuration();
-                format!(
-                    "node {} counts by {found:?}; the latest in its log is {expected:?}",
-                    node + 1
-                )
+                format!("node {} uses {found:?}; the latest in its log is {expected:?}", node + 1)
             },
         )?;
         let is_known = core.commit() >= core.configuration_index() && core.is_leader();
@@ -196,19 +199,19 @@ impl Members {
         let is_left =
             !is_known || !expected.is_joint() || core.transfer_target().is_some() || !has_own();
         check(is_left, "a joint configuration that is committed is left", || {
-            format!("node {} leads and goes on with {expected:?}", node + 1)
+            format!("node {} leads and still uses {expected:?}", node + 1)
         })
     }
 
-    /// The operator has moved leadership: transfers begin anew, perhaps to the same node.
+    /// The operator has requested a transfer: a new one may begin, perhaps to the same node.
     pub(in crate::sim) fn operator_transfers(&mut self) {
         self.transfers.fill(None);
     }
 
-    /// A node has been told the time: what it has to do with members and transfers is done.
-    pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> Verdict {
-        let under_way = core.transfer_target().filter(|_| core.is_leader());
-        let begun = match (under_way, self.transfers[node]) {
+    /// Checks transfers and removed members after a node's timer.
+    pub(super) fn timer_fired(&mut self, node: usize, core: &Core, now: Now) -> CheckResult {
+        let current = core.transfer_target().filter(|_| core.is_leader());
+        let begun = match (current, self.transfers[node]) {
             (Some(to), Some((term, known, since))) if (term, known) == (core.term(), to) => {
                 Some((term, to, since))
             }
@@ -219,14 +222,14 @@ impl Members {
         let timeout = core.config().election_timeout.max;
         let is_timely = begun.is_none_or(|(_, _, since)| since.after(timeout) > now.monotonic);
         check(is_timely, "a transfer ends", || {
-            format!("node {} still hands over: {begun:?} at {now:?}", node + 1)
+            format!("node {} still transfers: {begun:?} at {now:?}", node + 1)
         })?;
         if !core.is_leader() {
             return Ok(());
         }
         let (configuration, is_committed) =
             (core.configuration(), core.configuration_index() <= core.commit());
-        let leaves = configuration.is_voter(core.id()) || !is_committed || under_way.is_some();
+        let leaves = configuration.is_voter(core.id()) || !is_committed || current.is_some();
         check(leaves, "a removed leader steps down", || {
             format!("node {} leads with {configuration:?}", node + 1)
         })?;
@@ -236,7 +239,7 @@ impl Members {
             .into_iter()
             .filter(|peer| !configuration.members.contains_key(&peer.id));
         let strangers: Vec<NodeId> = strangers.map(|peer| peer.id).collect();
-        check(strangers.is_empty() || !is_committed, "nothing is sent to who is gone", || {
+        check(strangers.is_empty() || !is_committed, "nothing is sent to removed nodes", || {
             format!("node {} leads with {configuration:?} and sends to {strangers:?}", node + 1)
         })
     }

@@ -1,50 +1,51 @@
-//! A read is answered by a round that began after it (§6.4 of the dissertation): an answer to an
-//! earlier one proves nothing, however late it comes.
+//! A read is answered only by a round that began after it (dissertation, §6.4).
 //!
-//! Looks at followers' questions to their leader, because both question and answer are messages.
-//! Rounds are counted as they were sent and echoed, not as the leader has them in its books.
+//! An echo of an earlier round proves nothing, however late it arrives. The check covers read index
+//! requests of followers, because request and answer are messages. It counts the rounds that were
+//! sent and echoed, and does not trust the leader's own count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::verdict::{Verdict, check};
+use super::violation::{CheckResult, check};
 use crate::core::Core;
 use crate::types::{
     Append, Body, Configuration, Echo, FollowerReport, Index, Message, NodeId, Term,
 };
 
-/// See the module.
+/// The rounds and read index requests of all nodes. See the module.
 #[derive(Debug)]
 pub(super) struct Reads {
-    leaders: Vec<Leader>,
+    leaders: Vec<LeaderRounds>,
 }
 
-/// What a node has said and heard as a leader, in this life.
+/// The rounds and requests of a node as a leader, since its start.
 #[derive(Clone, Debug, Default)]
-struct Leader {
+struct LeaderRounds {
     term: Term,
-    /// The latest round that it has sent.
+    /// The latest round sent.
     sent: u64,
-    /// The latest round that it was answered, by node.
+    /// The latest round echoed, by node.
     answered: BTreeMap<NodeId, u64>,
-    /// What it was asked, by asker and number.
-    questions: BTreeMap<(NodeId, u64), Question>,
-    /// The configuration that was in force when the last message came, and the entry that brought
-    /// it: one that this message has answered a read by may be followed by another before anybody
-    /// sees that answer.
+    /// The pending requests, by sender and number.
+    questions: BTreeMap<(NodeId, u64), ReadQuestion>,
+    /// The configuration in force when the last message arrived, and its entry.
+    ///
+    /// That message may have answered a read, and another configuration may come into force before
+    /// the answer is sent.
     configuration: Option<(Index, Configuration)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Question {
-    /// The round that it had sent when the question came first.
+struct ReadQuestion {
+    /// The latest round sent when the request first arrived.
     asked: u64,
     may_lease: bool,
 }
 
-impl Leader {
-    fn of(&mut self, term: Term) -> &mut Leader {
+impl LeaderRounds {
+    fn of(&mut self, term: Term) -> &mut LeaderRounds {
         if self.term < term {
-            *self = Leader { term, ..Leader::default() };
+            *self = LeaderRounds { term, ..LeaderRounds::default() };
         }
         self
     }
@@ -52,15 +53,15 @@ impl Leader {
 
 impl Reads {
     pub(super) fn new(nodes: usize) -> Reads {
-        Reads { leaders: vec![Leader::default(); nodes] }
+        Reads { leaders: vec![LeaderRounds::default(); nodes] }
     }
 
     pub(super) fn started(&mut self, node: usize) {
-        self.leaders[node] = Leader::default();
+        self.leaders[node] = LeaderRounds::default();
     }
 
-    /// A node is about to be told this.
-    pub(super) fn hears(&mut self, node: usize, core: &Core, message: &Message) {
+    /// A node is about to receive this message.
+    pub(super) fn observe_received(&mut self, node: usize, core: &Core, message: &Message) {
         if !core.is_leader() {
             return;
         }
@@ -73,10 +74,10 @@ impl Reads {
             leader.configuration = Some((core.configuration_index(), core.configuration().clone()));
         }
         match message.body {
-            // Where a lease is enough, no round need prove anything: the clients' histories are
-            // looked at for that.
+            // If a lease may confirm the read, no round is needed; the clients' histories are
+            // checked instead.
             Body::RequestReadIndex { request, may_lease } => {
-                let question = Question { asked: leader.sent, may_lease };
+                let question = ReadQuestion { asked: leader.sent, may_lease };
                 leader.questions.entry((message.from, request)).or_insert(question);
             }
             Body::Appended { report: FollowerReport { round, .. }, .. }
@@ -91,8 +92,13 @@ impl Reads {
         }
     }
 
-    /// A node says this.
-    pub(super) fn says(&mut self, node: usize, core: &Core, message: &Message) -> Verdict {
+    /// A node sends this message.
+    pub(super) fn observe_sent(
+        &mut self,
+        node: usize,
+        core: &Core,
+        message: &Message,
+    ) -> CheckResult {
         let leader = self.leaders[node].of(message.term);
         match message.body {
             Body::AppendEntries(Append { echo: Echo { round, .. }, .. })

@@ -1,9 +1,10 @@
-//! While a leader hands over it takes no proposals.
+//! During a transfer a leader accepts no proposals.
 
 use crate::types::{Entry, Index, Payload, Term, Write};
 
-/// Where the proposals end that a leader took before it began to hand over. They may still be on
-/// their way to its storage when the transfer is under way.
+/// The last proposal that a leader accepted before a transfer began.
+///
+/// Its write may be issued only during the transfer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastProposal {
     /// The leader's term, and the last entry of its log when the transfer was first seen.
@@ -11,8 +12,8 @@ pub(super) struct LastProposal {
 }
 
 impl LastProposal {
-    /// Looks at a core; to be called before each time that its replica is polled, because only
-    /// there it takes proposals. `term` is that of the transfer under way.
+    /// Observes a core. Called before each poll of its replica, because only a poll makes
+    /// proposals. `term` is that of the current transfer.
     pub(super) fn observe(&mut self, term: Option<Term>, last_index: Index) {
         self.transfer = term.map(|term| match self.transfer {
             Some((known, index)) if known == term => (term, index),
@@ -43,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proposed_before_a_transfer_is_written_in_it() {
+    fn earlier_proposals_may_be_written_in_a_transfer() {
         let mut proposals = LastProposal::default();
         assert!(proposals.first_late(&write(1..=9)).is_none(), "there is no transfer");
         proposals.observe(Some(Term(2)), Index(3));

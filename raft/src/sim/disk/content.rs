@@ -1,4 +1,4 @@
-//! What a file holds: what a process reads back, what is on the platter, and what waits in between.
+//! The content of a file: as processes read it, as it is durable, and the writes in between.
 
 use std::cmp::Ordering;
 
@@ -6,38 +6,39 @@ use crate::sim::fault_counters::{FaultCounter, FaultCounters};
 use crate::sim::random::Random;
 
 const SECTOR_BYTES: u64 = 512;
-/// More writes than these do not wait for a sync.
+/// The most writes that wait for a sync; older ones are written back.
 const WRITTEN_BACK_AFTER: usize = 64;
 
-/// A file.
+/// The content of a file.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Content {
+pub(super) struct FileContent {
     pub(super) live: Vec<u8>,
     pub(super) durable: Vec<u8>,
-    pub(super) pending: Vec<Pending>,
-    /// What was made durable last begins and ends here. Nothing says yet that it was: damage to it
-    /// looks like a write that a crash cut short (`raft/FORMAT.md`, "What this cannot see").
+    pub(super) pending: Vec<PendingWrite>,
+    /// The begin and end of the last synced batch. Nothing on disk confirms this batch yet, so
+    /// damage to it looks like a write that a crash cut short (`raft/FORMAT.md`, "What this cannot
+    /// see").
     pub(super) last_batch: (u64, u64),
 }
 
-/// A write that no sync has made durable.
+/// A write that is not synced.
 #[derive(Clone, Debug)]
-pub(super) struct Pending {
+pub(super) struct PendingWrite {
     pub(super) offset: u64,
     pub(super) bytes: Vec<u8>,
-    /// The replica's write that it belongs to.
+    /// The sequence of the replica's write to which it belongs.
     pub(super) tag: u64,
-    /// It will end up somewhere else.
+    /// The drive will write it to the wrong place.
     pub(super) is_misdirected: bool,
 }
 
-impl Pending {
+impl PendingWrite {
     fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
     }
 }
 
-/// What a power loss keeps of what was not synced.
+/// The unsynced writes that a power loss keeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CrashMode {
     Nothing,
@@ -57,15 +58,15 @@ impl CrashMode {
     }
 }
 
-/// What becomes of one write.
+/// The effect of a power loss on one write.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum WriteFate {
     Lost,
     Kept,
     Torn,
 }
 
-/// Writes into a file's bytes, which grow if need be.
+/// Writes into a file's bytes, which grow if needed.
 pub(super) fn put(target: &mut Vec<u8>, bytes: &[u8], offset: u64) {
     let (from, to) = (offset as usize, offset as usize + bytes.len());
     if target.len() < to {
@@ -74,20 +75,19 @@ pub(super) fn put(target: &mut Vec<u8>, bytes: &[u8], offset: u64) {
     target[from..to].copy_from_slice(bytes);
 }
 
-impl Content {
+impl FileContent {
     /// A file of zeros.
-    pub(super) fn zeros(bytes: u64) -> Content {
-        Content { live: vec![0; bytes as usize], ..Content::default() }
+    pub(super) fn zeros(bytes: u64) -> FileContent {
+        FileContent { live: vec![0; bytes as usize], ..FileContent::default() }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64, tag: u64, is_misdirected: bool) {
         put(&mut self.live, bytes, offset);
-        self.pending.push(Pending { offset, bytes: bytes.to_vec(), tag, is_misdirected });
+        self.pending.push(PendingWrite { offset, bytes: bytes.to_vec(), tag, is_misdirected });
         self.write_back();
     }
 
-    /// The kernel does not wait for a sync for ever: of a file that is never synced, the oldest
-    /// writes reach the platter.
+    /// Makes the oldest writes durable: the kernel writes back a file that is never synced.
     fn write_back(&mut self) {
         while self.pending.len() > WRITTEN_BACK_AFTER && !self.pending[0].is_misdirected {
             let oldest = self.pending.remove(0);
@@ -95,10 +95,11 @@ impl Content {
         }
     }
 
-    /// Everything that waits becomes durable; gives back what goes somewhere else.
-    pub(super) fn sync(&mut self) -> Vec<Pending> {
+    /// Makes all waiting writes durable; returns the misdirected ones.
+    pub(super) fn sync(&mut self) -> Vec<PendingWrite> {
         if let Some(start) = self.pending.iter().map(|write| write.offset).min() {
-            self.last_batch = (start, self.pending.iter().map(Pending::end).max().unwrap_or(start));
+            self.last_batch =
+                (start, self.pending.iter().map(PendingWrite::end).max().unwrap_or(start));
         }
         let mut misdirected = Vec::new();
         for write in self.pending.drain(..) {
@@ -114,8 +115,13 @@ impl Content {
         misdirected
     }
 
-    /// Keeps some sectors of a write, and perhaps only the first bytes of one.
-    fn tear(&mut self, write: &Pending, random: &mut Random, fault_counters: &mut FaultCounters) {
+    /// Keeps some sectors of a write, perhaps only their first bytes.
+    fn tear(
+        &mut self,
+        write: &PendingWrite,
+        random: &mut Random,
+        fault_counters: &mut FaultCounters,
+    ) {
         let end = write.end();
         let mut from = write.offset;
         let mut was_kept = None;
@@ -142,7 +148,7 @@ impl Content {
         }
     }
 
-    /// What is left when the power is gone.
+    /// Loses power: keeps the durable content and some waiting writes.
     pub(super) fn lose_power(
         &mut self,
         mode: CrashMode,
@@ -155,24 +161,26 @@ impl Content {
         for (place, write) in pending.iter().enumerate().filter(|(_, write)| !write.is_misdirected)
         {
             let fate = match mode {
-                CrashMode::Nothing => Fate::Lost,
-                CrashMode::Everything => Fate::Kept,
+                CrashMode::Nothing => WriteFate::Lost,
+                CrashMode::Everything => WriteFate::Kept,
                 CrashMode::Prefix => match place.cmp(&kept_whole) {
-                    Ordering::Less => Fate::Kept,
-                    Ordering::Equal => Fate::Torn,
-                    Ordering::Greater => Fate::Lost,
+                    Ordering::Less => WriteFate::Kept,
+                    Ordering::Equal => WriteFate::Torn,
+                    Ordering::Greater => WriteFate::Lost,
                 },
-                CrashMode::Anything => random.pick(&[Fate::Lost, Fate::Kept, Fate::Torn]),
+                CrashMode::Anything => {
+                    random.pick(&[WriteFate::Lost, WriteFate::Kept, WriteFate::Torn])
+                }
             };
             match fate {
-                Fate::Lost => fault_counters.count(FaultCounter::WriteLost),
-                Fate::Kept => put(&mut self.durable, &write.bytes, write.offset),
-                Fate::Torn => self.tear(write, random, fault_counters),
+                WriteFate::Lost => fault_counters.count(FaultCounter::WriteLost),
+                WriteFate::Kept => put(&mut self.durable, &write.bytes, write.offset),
+                WriteFate::Torn => self.tear(write, random, fault_counters),
             }
-            if lost_one && matches!(fate, Fate::Kept) {
+            if lost_one && matches!(fate, WriteFate::Kept) {
                 fault_counters.count(FaultCounter::EarlierWriteLost);
             }
-            lost_one |= !matches!(fate, Fate::Kept);
+            lost_one |= !matches!(fate, WriteFate::Kept);
         }
         if self.durable.len() < self.live.len() && random.chance(5_000) {
             self.durable.resize(self.live.len(), 0);
@@ -180,8 +188,7 @@ impl Content {
         self.live.clone_from(&self.durable);
     }
 
-    /// Bytes become others, on the platter and for whoever reads them next: the kernel has dropped
-    /// its copy.
+    /// Changes bytes on the disk and for the next reader: the kernel has dropped its cached copy.
     pub(super) fn damage(&mut self, bytes: &[u8], offset: u64) {
         for target in [&mut self.live, &mut self.durable] {
             let end = (offset as usize + bytes.len()).min(target.len());

@@ -1,16 +1,16 @@
-//! A disk that forgets what was not synced, and sometimes does worse.
+//! A simulated disk that loses unsynced writes and can be damaged.
 //!
-//! It keeps two contents of each file: what a process reads back, and what is on the platter.
-//! Writes and names wait in between until a sync. A power loss keeps an arbitrary part of what
-//! waits; a killed process loses nothing, because the kernel lives on. A sync that fails leaves the
-//! kernel showing what is not on disk, for ever (the "fsyncgate" of 2018).
+//! It keeps two contents of each file: the one that processes read, and the durable one. Writes and
+//! names wait between them until a sync. A power loss keeps an arbitrary part of what waits; a
+//! killed process loses nothing, because the kernel keeps running. After a failed sync the kernel
+//! permanently shows data that is not on disk (the "fsyncgate" of 2018).
 //!
-//! Damage is what no sync protects from: bits that rot, a write that the drive puts elsewhere. The
-//! disk remembers where, because the log cannot see damage to what was written last (see
-//! [`Content::last_batch`]).
+//! No sync protects from damage: bit rot, and writes that the drive puts in the wrong place. The
+//! disk records where damage is, because the log cannot detect damage to the last batch (see
+//! [`FileContent::last_batch`]).
 
 mod content;
-mod names;
+mod directory;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use content::{Content, CrashMode, Pending};
-use names::Names;
+use content::{CrashMode, FileContent, PendingWrite};
+use directory::Directory;
 
 use super::behaviour::{Behaviour, DiskCall};
 use super::fault_counters::{FaultCounter, FaultCounters};
@@ -30,30 +30,30 @@ use crate::storage::{Disk, DiskFile};
 /// A handle to a machine's disk. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub(super) struct SimDisk {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<DiskState>>,
 }
 
 /// An open file.
 #[derive(Debug)]
 pub(super) struct SimFile {
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<DiskState>>,
     inode: u64,
 }
 
-/// What a mutant's disk does instead of what it should.
+/// The mutants of the disk.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lies {
-    /// `sync` only says that it did.
+pub(super) struct SyncMutants {
+    /// `sync` does nothing and reports success.
     pub(super) sync: bool,
-    /// `sync_directory` only says that it did.
+    /// `sync_directory` does nothing and reports success.
     pub(super) sync_directory: bool,
-    /// A sync that fails says that it did not.
+    /// A failed sync reports success.
     pub(super) failed_sync: bool,
 }
 
-/// For what there is no room for more bytes than there are.
+/// The files that cannot grow because the disk is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) enum Full {
+pub(super) enum DiskFull {
     #[default]
     Nothing,
     /// A quota, or room that the log's preallocated files have and a snapshot does not.
@@ -63,43 +63,43 @@ pub(super) enum Full {
 
 /// A call that fails once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BadCall {
+pub(super) enum FailingCall {
     Read,
     Write,
     Sync,
 }
 
 #[derive(Clone, Debug, Default)]
-struct State {
-    files: BTreeMap<u64, Content>,
-    names: Names,
+struct DiskState {
+    files: BTreeMap<u64, FileContent>,
+    directory: Directory,
     last_inode: u64,
-    /// Calls that are still carried out before the power goes.
+    /// The calls that are still carried out before the power fails.
     calls_left: Option<u64>,
     /// A call was refused for lack of power.
-    is_dark: bool,
-    bad_call: Option<BadCall>,
-    full: Full,
+    is_powered_off: bool,
+    failing_call: Option<FailingCall>,
+    full: DiskFull,
     /// A call has failed, other than for lack of power.
     has_failed: bool,
-    /// The next write goes where it does not belong.
+    /// The next write goes to the wrong place.
     misdirects: bool,
-    /// Where bytes are not what was written: file, from, to.
+    /// Damaged ranges: file, from, to.
     damage: Vec<(u64, u64, u64)>,
-    lies: Lies,
+    sync_mutants: SyncMutants,
     /// The sequence of the write that is being carried out.
     tag: u64,
     fault_counters: FaultCounters,
     behaviour: Behaviour,
 }
 
-impl State {
-    /// Counts a call; the power may be gone.
+impl DiskState {
+    /// Counts a call. Fails if the power is off.
     fn call(&mut self) -> io::Result<()> {
         match &mut self.calls_left {
             Some(0) => {
-                self.is_dark = true;
-                Err(io::Error::other("the power is gone"))
+                self.is_powered_off = true;
+                Err(io::Error::other("the power is off"))
             }
             Some(left) => {
                 *left -= 1;
@@ -109,16 +109,16 @@ impl State {
         }
     }
 
-    /// Whether this is the call that fails.
-    fn fails(&mut self, call: BadCall) -> bool {
-        let fails = self.bad_call == Some(call);
+    /// Takes the failure that is planned for this kind of call, if there is one.
+    fn take_planned_failure(&mut self, call: FailingCall) -> bool {
+        let fails = self.failing_call == Some(call);
         if fails {
-            self.bad_call = None;
+            self.failing_call = None;
             self.has_failed = true;
             self.fault_counters.count(match call {
-                BadCall::Read => FaultCounter::ReadFailed,
-                BadCall::Write => FaultCounter::WriteFailed,
-                BadCall::Sync => FaultCounter::SyncFailed,
+                FailingCall::Read => FaultCounter::ReadFailed,
+                FailingCall::Write => FaultCounter::WriteFailed,
+                FailingCall::Sync => FaultCounter::SyncFailed,
             });
         }
         fails
@@ -126,12 +126,12 @@ impl State {
 
     fn is_full_for(&self, inode: u64) -> bool {
         let is_snapshot = || {
-            self.names
+            self.directory
                 .live
                 .iter()
                 .any(|(name, &named)| named == inode && name.ends_with(".snap.new"))
         };
-        self.full == Full::Everything || (self.full == Full::Snapshots && is_snapshot())
+        self.full == DiskFull::Everything || (self.full == DiskFull::Snapshots && is_snapshot())
     }
 
     fn no_room(&mut self) -> io::Error {
@@ -141,22 +141,22 @@ impl State {
     }
 
     fn inode(&self, name: &str) -> io::Result<u64> {
-        self.names
+        self.directory
             .live
             .get(name)
             .copied()
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such name"))
     }
 
-    fn forget_nameless(&mut self) {
-        let names = &self.names;
+    fn drop_unnamed_files(&mut self) {
+        let names = &self.directory;
         self.files.retain(|&inode, _| names.has(inode));
         let files = &self.files;
         self.damage.retain(|(inode, ..)| files.contains_key(inode));
     }
 
-    /// A write lands somewhere else: where, its number decides.
-    fn misdirect(&mut self, inode: u64, write: &Pending) {
+    /// Puts a write in the wrong place, which its tag and offset determine.
+    fn misdirect(&mut self, inode: u64, write: &PendingWrite) {
         let end = write.offset + write.bytes.len() as u64;
         self.damage.push((inode, write.offset, end));
         let mut random = Random::new(write.tag ^ write.offset.rotate_left(32) ^ inode);
@@ -173,45 +173,45 @@ impl State {
     }
 }
 
-/// What goes wrong, and what is told about it.
+/// Faults, and questions of the simulator.
 impl SimDisk {
-    pub(super) fn new(lies: Lies) -> SimDisk {
-        SimDisk { state: Rc::new(RefCell::new(State { lies, ..State::default() })) }
+    pub(super) fn new(sync_mutants: SyncMutants) -> SimDisk {
+        SimDisk { state: Rc::new(RefCell::new(DiskState { sync_mutants, ..DiskState::default() })) }
     }
 
-    /// The power goes: every later call fails until [`lose_power`](Self::lose_power). `calls` are
-    /// still carried out.
-    pub(super) fn fail_after(&self, calls: u64) {
+    /// Cuts the power after this many calls: later calls fail until
+    /// [`lose_power`](Self::lose_power).
+    pub(super) fn cut_power_after(&self, calls: u64) {
         self.state.borrow_mut().calls_left = Some(calls);
     }
 
-    /// The power did not go after all.
-    pub(super) fn fail_not(&self) {
+    /// Cancels a power cut.
+    pub(super) fn restore_power(&self) {
         let mut state = self.state.borrow_mut();
         state.calls_left = None;
-        state.is_dark = false;
+        state.is_powered_off = false;
     }
 
-    /// Whether the power is gone, and somebody has noticed.
-    pub(super) fn is_dark(&self) -> bool {
-        self.state.borrow().is_dark
+    /// Whether a call has failed because the power is off.
+    pub(super) fn is_powered_off(&self) -> bool {
+        self.state.borrow().is_powered_off
     }
 
     /// The next call of this kind fails.
-    pub(super) fn fail_next(&self, call: BadCall) {
-        self.state.borrow_mut().bad_call = Some(call);
+    pub(super) fn fail_next(&self, call: FailingCall) {
+        self.state.borrow_mut().failing_call = Some(call);
     }
 
-    pub(super) fn set_full(&self, full: Full) {
+    pub(super) fn set_full(&self, full: DiskFull) {
         self.state.borrow_mut().full = full;
     }
 
-    /// The next write goes where it does not belong.
+    /// The next write goes to the wrong place.
     pub(super) fn misdirect_next(&self) {
         self.state.borrow_mut().misdirects = true;
     }
 
-    /// What has gone wrong here.
+    /// The fault counters of this disk.
     pub(super) fn fault_counters(&self) -> FaultCounters {
         self.state.borrow().fault_counters
     }
@@ -220,17 +220,17 @@ impl SimDisk {
         self.state.borrow().behaviour.clone()
     }
 
-    /// Nothing goes wrong any more; what has been damaged stays so.
-    pub(super) fn mend(&self) {
+    /// Cancels all planned faults. Damage remains.
+    pub(super) fn clear_faults(&self) {
         let mut state = self.state.borrow_mut();
         state.calls_left = None;
-        state.is_dark = false;
-        state.bad_call = None;
-        state.full = Full::Nothing;
+        state.is_powered_off = false;
+        state.failing_call = None;
+        state.full = DiskFull::Nothing;
         state.misdirects = false;
     }
 
-    /// Some bits of something durable turn over.
+    /// Flips some durable bits.
     pub(super) fn rot(&self, random: &mut Random) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -240,7 +240,7 @@ impl SimDisk {
         }
         let place = random.below(files) as usize;
         let Some((&inode, content)) = state.files.iter_mut().nth(place) else { return };
-        // Most of a file is zeros that nothing was written to.
+        // Most of a file is preallocated zeros.
         let written =
             content.durable.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         if written == 0 {
@@ -257,12 +257,14 @@ impl SimDisk {
         state.fault_counters.count(FaultCounter::Rotted);
     }
 
-    /// A bit turns over in the content of the newest snapshot, which ends 16 bytes before the file.
-    /// False if there is none that is wholly on the platter.
+    /// Flips a bit in the content of the newest snapshot, which ends 16 bytes before the file's
+    /// end.
+    ///
+    /// Returns false if no snapshot is fully durable.
     pub(super) fn rot_snapshot(&self) -> bool {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        let newest = state.names.live.iter().rfind(|(name, _)| name.ends_with(".snap"));
+        let newest = state.directory.live.iter().rfind(|(name, _)| name.ends_with(".snap"));
         let Some(&inode) = newest.map(|(_, inode)| inode) else { return false };
         let Some(content) =
             state.files.get_mut(&inode).filter(|content| content.pending.is_empty())
@@ -271,19 +273,19 @@ impl SimDisk {
         };
         let Some(place) = content.durable.len().checked_sub(17) else { return false };
         content.damage(&[content.durable[place] ^ 1], place as u64);
-        // A snapshot that has its name is never taken for one that a crash has cut short.
+        // A snapshot with its final name is never taken for one that a crash cut short.
         content.last_batch = (0, 0);
         state.damage.push((inode, place as u64, place as u64 + 1));
         state.fault_counters.count(FaultCounter::Rotted);
         true
     }
 
-    /// Whether anything on it is not what was written.
+    /// Whether any part of the disk is damaged.
     pub(super) fn is_damaged(&self) -> bool {
         !self.state.borrow().damage.is_empty()
     }
 
-    /// Whether something is damaged that the log takes for a write that a crash has cut short.
+    /// Whether the damage looks to the log like a write that a crash cut short.
     pub(super) fn is_last_batch_damaged(&self) -> bool {
         let state = self.state.borrow();
         state.damage.iter().any(|(inode, from, to)| {
@@ -292,8 +294,8 @@ impl SimDisk {
         })
     }
 
-    /// Whether a call has failed since this was asked last.
-    pub(super) fn has_failed(&self) -> bool {
+    /// Whether a call has failed since the last call of this method.
+    pub(super) fn take_failure(&self) -> bool {
         std::mem::take(&mut self.state.borrow_mut().has_failed)
     }
 
@@ -302,11 +304,10 @@ impl SimDisk {
         self.state.borrow_mut().tag = sequence;
     }
 
-    /// Up to which of the log's writes tagged so far everything is on the platter, given that
-    /// `last` is the latest.
+    /// The last of the log's tagged writes up to which everything is durable; `last` is the latest.
     pub(super) fn durable_sequence(&self, last: u64) -> u64 {
         let state = self.state.borrow();
-        let segments = state.names.live.iter().filter(|(name, _)| name.ends_with(".log"));
+        let segments = state.directory.live.iter().filter(|(name, _)| name.ends_with(".log"));
         let pending = segments
             .filter_map(|(_, inode)| state.files.get(inode))
             .flat_map(|content| &content.pending);
@@ -317,8 +318,8 @@ impl SimDisk {
             .map_or(last, |tag| (tag - 1).min(last))
     }
 
-    /// A new life begins: what waits to be synced belongs to no write of it.
-    pub(super) fn forget_tags(&self) {
+    /// A process starts: the waiting writes belong to none of its own.
+    pub(super) fn clear_tags(&self) {
         let mut state = self.state.borrow_mut();
         state.tag = 0;
         for write in state.files.values_mut().flat_map(|content| &mut content.pending) {
@@ -326,39 +327,39 @@ impl SimDisk {
         }
     }
 
-    /// Keeps what is durable and an arbitrary part of the rest.
+    /// Loses power: keeps durable data and an arbitrary part of the rest.
     pub(super) fn lose_power(&self, random: &mut Random) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.calls_left = None;
-        state.is_dark = false;
-        state.bad_call = None;
+        state.is_powered_off = false;
+        state.failing_call = None;
         state.misdirects = false;
         let mode = CrashMode::draw(random);
         for content in state.files.values_mut() {
             content.lose_power(mode, random, &mut state.fault_counters);
         }
-        state.names.lose_power(mode, random, &mut state.fault_counters);
-        state.forget_nameless();
+        state.directory.lose_power(mode, random, &mut state.fault_counters);
+        state.drop_unnamed_files();
     }
 
-    /// Holds what `copy` holds from now on, as if its folder had been put back.
+    /// Replaces the content by that of `copy`, as if the folder had been put back.
     pub(super) fn put_back(&self, copy: &SimDisk) {
         let mut state = self.state.borrow_mut();
         let fault_counters = state.fault_counters;
-        *state = State { fault_counters, ..copy.state.borrow().clone() };
+        *state = DiskState { fault_counters, ..copy.state.borrow().clone() };
     }
 
-    /// A sound disk that holds exactly what is durable on this one.
+    /// A disk without faults that has exactly the durable content of this one.
     pub(super) fn durable_copy(&self) -> SimDisk {
         let mut state = self.state.borrow().clone();
         for content in state.files.values_mut() {
             content.pending.clear();
             content.live.clone_from(&content.durable);
         }
-        state.names.forget_changes();
+        state.directory.discard_changes();
         let copy = SimDisk { state: Rc::new(RefCell::new(state)) };
-        copy.mend();
+        copy.clear_faults();
         copy
     }
 }
@@ -370,16 +371,19 @@ impl Disk for SimDisk {
         let mut state = self.state.borrow_mut();
         state.call()?;
         state.behaviour.disk(DiskCall::Create, 0, preallocate_bytes, name.as_bytes());
-        if state.names.live.contains_key(name) {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is such a name"));
+        if state.directory.live.contains_key(name) {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the name exists"));
         }
         state.last_inode += 1;
         let inode = state.last_inode;
-        // A name takes no room; what it stands for does.
-        let room =
-            if state.full == Full::Everything { preallocate_bytes / 2 } else { preallocate_bytes };
-        state.files.insert(inode, Content::zeros(room));
-        state.names.create(name, inode);
+        // A name takes no room; the file does.
+        let room = if state.full == DiskFull::Everything {
+            preallocate_bytes / 2
+        } else {
+            preallocate_bytes
+        };
+        state.files.insert(inode, FileContent::zeros(room));
+        state.directory.create(name, inode);
         if room < preallocate_bytes {
             return Err(state.no_room());
         }
@@ -398,10 +402,9 @@ impl Disk for SimDisk {
         state.call()?;
         let inode = state.inode(from)?;
         state.behaviour.disk(DiskCall::Rename, inode, 0, to.as_bytes());
-        state.names.rename(from, to, inode);
+        state.directory.rename(from, to, inode);
         if to.ends_with(".log") {
-            // A segment that gets its name says of itself, and of all before it, that they are on
-            // the disk.
+            // A segment that gets its final name confirms that it and all before it are durable.
             for content in state.files.values_mut().filter(|content| content.pending.is_empty()) {
                 content.last_batch = (0, 0);
             }
@@ -414,25 +417,25 @@ impl Disk for SimDisk {
         state.call()?;
         let inode = state.inode(name)?;
         state.behaviour.disk(DiskCall::Remove, inode, 0, &[]);
-        state.names.remove(name);
+        state.directory.remove(name);
         Ok(())
     }
 
     fn list(&mut self) -> io::Result<Vec<String>> {
         let mut state = self.state.borrow_mut();
         state.call()?;
-        Ok(state.names.live.keys().cloned().collect())
+        Ok(state.directory.live.keys().cloned().collect())
     }
 
     fn sync_directory(&mut self) -> io::Result<()> {
         let mut state = self.state.borrow_mut();
         state.call()?;
         state.behaviour.disk(DiskCall::SyncDirectory, 0, 0, &[]);
-        if state.lies.sync_directory {
+        if state.sync_mutants.sync_directory {
             return Ok(());
         }
-        state.names.sync();
-        state.forget_nameless();
+        state.directory.sync();
+        state.drop_unnamed_files();
         Ok(())
     }
 }
@@ -441,8 +444,8 @@ impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state.borrow_mut();
         state.call()?;
-        if state.fails(BadCall::Read) {
-            return Err(io::Error::other("the disk cannot read it"));
+        if state.take_planned_failure(FailingCall::Read) {
+            return Err(io::Error::other("a simulated read error"));
         }
         let live = state.files.get(&self.inode).map_or(&[][..], |content| &content.live);
         let from = (offset as usize).min(live.len());
@@ -456,19 +459,19 @@ impl DiskFile for SimFile {
         let state = &mut *state;
         state.call()?;
         state.behaviour.disk(DiskCall::Write, self.inode, offset, bytes);
-        let fails = state.fails(BadCall::Write);
+        let fails = state.take_planned_failure(FailingCall::Write);
         let tag = state.tag;
         let is_full = state.is_full_for(self.inode);
         let Some(content) = state.files.get_mut(&self.inode) else {
-            // A file without a name is still written to by whoever has it open.
+            // The file has no name, but a process that has it open may still write.
             return Ok(());
         };
         let is_too_long = is_full && offset + bytes.len() as u64 > content.live.len() as u64;
         if fails || is_too_long {
-            // Some of it may have been taken.
+            // A part may have been written.
             content.write(&bytes[..bytes.len() / 2], offset, tag, false);
             return Err(if fails {
-                io::Error::other("the disk did not take it")
+                io::Error::other("a simulated write error")
             } else {
                 state.no_room()
             });
@@ -482,18 +485,17 @@ impl DiskFile for SimFile {
         let state = &mut *state;
         state.call()?;
         state.behaviour.disk(DiskCall::Sync, self.inode, 0, &[]);
-        if state.lies.sync {
+        if state.sync_mutants.sync {
             return Ok(());
         }
-        let fails = state.fails(BadCall::Sync);
+        let fails = state.take_planned_failure(FailingCall::Sync);
         let Some(content) = state.files.get_mut(&self.inode) else { return Ok(()) };
         if fails {
-            // The kernel takes the pages for clean from now on: they are readable and never
-            // written.
+            // The kernel marks the pages as clean: they stay readable and are never written.
             content.pending.clear();
-            let is_told = !state.lies.failed_sync;
-            return if is_told {
-                Err(io::Error::other("the disk did not take it"))
+            let is_reported = !state.sync_mutants.failed_sync;
+            return if is_reported {
+                Err(io::Error::other("a simulated write error"))
             } else {
                 Ok(())
             };

@@ -1,4 +1,4 @@
-//! What a check says.
+//! The result of a check.
 
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,13 +7,13 @@ pub(in crate::sim) struct Violation {
     pub(in crate::sim) details: String,
 }
 
-pub(in crate::sim) type Verdict = Result<(), Violation>;
+pub(in crate::sim) type CheckResult = Result<(), Violation>;
 
-/// An error unless `holds`.
+/// A violation of this invariant, unless `holds`.
 pub(in crate::sim) fn check(
     holds: bool,
     invariant: &'static str,
     details: impl FnOnce() -> String,
-) -> Verdict {
+) -> CheckResult {
     if holds { Ok(()) } else { Err(Violation { invariant, details: details() }) }
 }

@@ -1,4 +1,4 @@
-//! The folder: names, and changes to them that no sync of the folder has made durable.
+//! The directory: names, and changes to them that are not synced.
 
 use std::collections::BTreeMap;
 
@@ -6,36 +6,36 @@ use super::content::CrashMode;
 use crate::sim::fault_counters::{FaultCounter, FaultCounters};
 use crate::sim::random::Random;
 
-/// Names of files, each standing for a number.
+/// File names and their inode numbers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names {
+pub(super) struct Directory {
     pub(super) live: BTreeMap<String, u64>,
     durable: BTreeMap<String, u64>,
-    changes: Vec<Change>,
+    changes: Vec<DirectoryChange>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum DirectoryChange {
     Create(String, u64),
     Rename(String, String, u64),
     Remove(String),
 }
 
-impl Names {
+impl Directory {
     pub(super) fn create(&mut self, name: &str, inode: u64) {
         self.live.insert(name.to_owned(), inode);
-        self.changes.push(Change::Create(name.to_owned(), inode));
+        self.changes.push(DirectoryChange::Create(name.to_owned(), inode));
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str, inode: u64) {
         self.live.remove(from);
         self.live.insert(to.to_owned(), inode);
-        self.changes.push(Change::Rename(from.to_owned(), to.to_owned(), inode));
+        self.changes.push(DirectoryChange::Rename(from.to_owned(), to.to_owned(), inode));
     }
 
     pub(super) fn remove(&mut self, name: &str) {
         self.live.remove(name);
-        self.changes.push(Change::Remove(name.to_owned()));
+        self.changes.push(DirectoryChange::Remove(name.to_owned()));
     }
 
     pub(super) fn sync(&mut self) {
@@ -44,22 +44,22 @@ impl Names {
         }
     }
 
-    fn make_durable(&mut self, change: &Change) {
+    fn make_durable(&mut self, change: &DirectoryChange) {
         match change {
-            Change::Create(name, inode) => {
+            DirectoryChange::Create(name, inode) => {
                 self.durable.insert(name.clone(), *inode);
             }
-            Change::Rename(from, to, inode) => {
+            DirectoryChange::Rename(from, to, inode) => {
                 self.durable.remove(from);
                 self.durable.insert(to.clone(), *inode);
             }
-            Change::Remove(name) => {
+            DirectoryChange::Remove(name) => {
                 self.durable.remove(name);
             }
         }
     }
 
-    /// What is left when the power is gone: the first changes, or any of them.
+    /// Loses power: keeps the first waiting changes, or an arbitrary subset.
     pub(super) fn lose_power(
         &mut self,
         mode: CrashMode,
@@ -78,7 +78,7 @@ impl Names {
             if is_kept {
                 self.make_durable(change);
             } else {
-                fault_counters.count(if matches!(change, Change::Rename(..)) {
+                fault_counters.count(if matches!(change, DirectoryChange::Rename(..)) {
                     FaultCounter::RenameLost
                 } else {
                     FaultCounter::NameLost
@@ -88,19 +88,21 @@ impl Names {
         self.live = self.durable.clone();
     }
 
-    /// As if the power were lost and nothing but what was synced kept.
-    pub(super) fn forget_changes(&mut self) {
+    /// Drops all unsynced changes.
+    pub(super) fn discard_changes(&mut self) {
         self.changes.clear();
         self.live = self.durable.clone();
     }
 
-    /// Whether a file has a name, or would have one after a power loss.
+    /// Whether a file has a name, or may have one after a power loss.
     pub(super) fn has(&self, inode: u64) -> bool {
         let mut all = self.live.values().chain(self.durable.values());
         all.any(|&named| named == inode)
             || self.changes.iter().any(|change| match change {
-                Change::Create(_, changed) | Change::Rename(_, _, changed) => *changed == inode,
-                Change::Remove(_) => false,
+                DirectoryChange::Create(_, changed) | DirectoryChange::Rename(_, _, changed) => {
+                    *changed == inode
+                }
+                DirectoryChange::Remove(_) => false,
             })
     }
 }

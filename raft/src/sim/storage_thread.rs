@@ -1,8 +1,8 @@
-//! A node's storage thread: it takes what is queued, and is done with it after a while.
+//! A node's storage thread: it takes the queued jobs and completes them after a delay.
 
 use std::time::Duration;
 
-use super::checks::{Verdict, check};
+use super::checks::{CheckResult, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::mutant::Mutant;
@@ -12,7 +12,7 @@ use crate::storage::{Completion, Job};
 use crate::types::SnapshotMeta;
 
 impl World {
-    pub(super) fn store(&mut self, node: usize, job: Job) -> Verdict {
+    pub(super) fn store(&mut self, node: usize, job: Job) -> CheckResult {
         if let Job::Write(write) = &job {
             self.check_log_time(node, write)?;
         }
@@ -38,29 +38,29 @@ impl World {
         if !running.is_storage_busy {
             running.is_storage_busy = true;
             let delay = Duration::from_micros(self.random.below(50));
-            self.after(delay, SimEvent::StorageBegins { node, life });
+            self.schedule_after(delay, SimEvent::StorageBegins { node, life });
         }
         if let Some(sequence) = early {
-            self.after(Duration::ZERO, SimEvent::SaidToBeWritten { node, life, sequence });
+            self.schedule_after(Duration::ZERO, SimEvent::FalselyDurable { node, life, sequence });
         }
         Ok(())
     }
 
     pub(super) fn storage_begins(&mut self, node: usize) {
         let mut latency = self.random.duration(self.plan.disk_latency);
-        if !self.calm && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
+        if !self.faults_ended && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
             latency = self.plan.election_timeout.max * 3;
             self.count_fault(FaultCounter::Stalled);
         }
         let life = self.processes[node].life;
         let Some(running) = &mut self.processes[node].running else { return };
         std::mem::swap(&mut running.taken, &mut running.queued);
-        self.after(latency, SimEvent::StorageEnds { node, life });
+        self.schedule_after(latency, SimEvent::StorageEnds { node, life });
     }
 
-    /// The worker does its batch. It is done at once, at the end of the time that it takes; if the
-    /// process dies before, `crash` does a part of it.
-    pub(super) fn storage_ends(&mut self, node: usize) -> Verdict {
+    /// The worker carries out its batch, all at once at the end of the batch's time. If the process
+    /// dies before that, `crash` carries out a part.
+    pub(super) fn storage_ends(&mut self, node: usize) -> CheckResult {
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
         let changes = running.sequences_taken();
@@ -72,7 +72,7 @@ impl World {
             .extend(running.worker.take_synced().map(|position| Completion::Synced { position }));
         running.is_storage_busy = running.is_taking || !running.queued.is_empty();
         let (life, is_busy) = (process.life, running.is_storage_busy);
-        if process.disk.is_dark() {
+        if process.disk.is_powered_off() {
             self.count_fault(FaultCounter::PowerLostAmidCalls);
             self.crash(node, true);
             return Ok(());
@@ -89,10 +89,10 @@ impl World {
             }
         }
         if is_busy {
-            self.after(Duration::ZERO, SimEvent::StorageBegins { node, life });
+            self.schedule_after(Duration::ZERO, SimEvent::StorageBegins { node, life });
         } else {
             let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
-            self.after(pause, SimEvent::StorageIdles { node, life });
+            self.schedule_after(pause, SimEvent::StorageIdles { node, life });
         }
         for completion in completions {
             self.complete(node, completion)?;
@@ -100,8 +100,8 @@ impl World {
         Ok(())
     }
 
-    /// Tells the checks what is on the platter now. `changes` are the writes and installations of
-    /// the batch; they were done in their order, as far as they were done.
+    /// Reports to the checks what has become durable. `changes` are the batch's writes and
+    /// installations, which were carried out in order, perhaps not all.
     fn became_durable(
         &mut self,
         node: usize,
@@ -131,8 +131,8 @@ impl World {
         }
     }
 
-    /// The storage thread marks what it has done as done.
-    pub(super) fn storage_idles(&mut self, node: usize) -> Verdict {
+    /// An idle storage thread writes its mark.
+    pub(super) fn storage_idles(&mut self, node: usize) -> CheckResult {
         let running = self.processes[node].running.as_ref();
         if running.is_some_and(|running| !running.is_storage_busy) {
             self.mark(node)
@@ -141,13 +141,13 @@ impl World {
         }
     }
 
-    fn mark(&mut self, node: usize) -> Verdict {
+    fn mark(&mut self, node: usize) -> CheckResult {
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
         process.disk.set_tag(0);
         let mut failure = None;
         running.worker.idle(&mut |completion| failure = Some(completion));
-        if process.disk.is_dark() {
+        if process.disk.is_powered_off() {
             self.count_fault(FaultCounter::PowerLostAmidCalls);
             self.crash(node, true);
             return Ok(());
@@ -155,7 +155,7 @@ impl World {
         failure.map_or(Ok(()), |failure| self.complete(node, failure))
     }
 
-    fn complete(&mut self, node: usize, completion: Completion) -> Verdict {
+    fn complete(&mut self, node: usize, completion: Completion) -> CheckResult {
         match completion {
             Completion::Done(Done::Written { .. })
                 if self.mutant == Some(Mutant::WrittenBeforeSync) =>
@@ -169,7 +169,7 @@ impl World {
                 if let Done::SnapshotInstalled { is_valid: false, .. } = done {
                     let is_excused = self.processes.iter().any(|process| process.is_damaged)
                         || self.mutant.is_some();
-                    check(is_excused, "what was sent of a snapshot is whole", || {
+                    check(is_excused, "a received snapshot is intact", || {
                         format!(
                             "node {} has received a snapshot that is damaged, and no disk is",
                             node + 1
@@ -180,7 +180,7 @@ impl World {
                 self.input(node, |running, now| running.replica.handle_done(now, done))?;
                 match &self.processes[node].running {
                     Some(running) if is_installed => {
-                        self.checks.log_is_as_written(node, running.replica.core())
+                        self.checks.check_log_as_written(node, running.replica.core())
                     }
                     _ => Ok(()),
                 }

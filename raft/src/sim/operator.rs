@@ -1,47 +1,46 @@
-//! An operator who changes the cluster while all else goes wrong: members come and go, votes move,
-//! leaders are told to hand over, disks are wiped.
+//! The operator: changes members, votes and leaders, and wipes disks, while other faults occur.
 //!
-//! Places beyond the founders wait, born with nobody, until the operator adds them as learners.
-//! Each place is one node id, and an id that is gone stays gone: the operator asks for it all the
-//! same, and must be refused. A wiped machine never starts again; a spare place takes its part.
+//! Nodes beyond the initial members start with an empty configuration and wait until the operator
+//! adds them as learners. The id of a removed node is never used again: the operator requests it
+//! anyway, and must be refused. A wiped machine never starts again; a spare node replaces it.
 
 use std::time::Duration;
 
-use super::checks::{Verdict, Violation, check};
+use super::checks::{CheckResult, Violation, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::operator_requests::OperatorRequest;
-use super::options::{ChurnPlan, FaultKind, Plan};
+use super::options::{FaultKind, OperatorPlan, Plan};
 use super::random::Random;
-use super::world::{World, name};
+use super::world::{World, node_id};
 use crate::core::Core;
 use crate::replica::{AdminRequest, Outcome, Request, RequestId};
 use crate::types::{Configuration, DiskId, FeatureLevel, Member, MemberChange, NodeId};
 use crate::wire::Version;
 
-/// One run in so many has an operator.
+/// One run in this number has an operator.
 const ONE_IN: u64 = 4;
 
-impl ChurnPlan {
-    /// Decides by itself, so that runs without an operator are what they would be.
-    pub(super) fn draw(seed: u64, plan: &mut Plan) -> Option<ChurnPlan> {
+impl OperatorPlan {
+    /// Draws from its own random source, so that runs without an operator do not depend on it.
+    pub(super) fn draw(seed: u64, plan: &mut Plan) -> Option<OperatorPlan> {
         let mut random = Random::new(seed ^ 0x6f70_6572_6174_6f72);
         if random.below(ONE_IN) > 0 {
             return None;
         }
-        let founders = plan.nodes.min(5);
-        plan.nodes = founders + random.between(1, 4) as usize;
-        // Disks are wiped by the operator, who knows how many may be missing: fewer votes stand
-        // less.
+        let initial_members = plan.nodes.min(5);
+        plan.nodes = initial_members + random.between(1, 4) as usize;
+        // The operator wipes disks, and keeps within what the votes tolerate. Other damage would
+        // exceed that.
         plan.faults.retain(|kind| !matches!(kind, FaultKind::Rot | FaultKind::Misdirect));
         let high = random.pick(&[30, 100, 300]);
-        Some(ChurnPlan {
-            founders,
+        Some(OperatorPlan {
+            initial_members,
             interval: (Duration::from_millis(1), Duration::from_millis(high)),
             transfers: random.pick(&[0, 2_000, 7_000]),
             wipes: random.chance(3_000),
             promotion_lag: random.pick(&[3, 1_000]),
-            shrinks: random.chance(5_000),
+            shrinks_to_one_vote: random.chance(5_000),
         })
     }
 }
@@ -53,18 +52,22 @@ fn learner(node: NodeId) -> MemberChange {
 }
 
 impl World {
-    /// What the node at a place is born with.
+    /// The configuration with which a node is created.
     pub(super) fn initial_configuration(&self, node: usize) -> Configuration {
-        let founders = self.plan.churn.as_ref().map_or(self.plan.nodes, |churn| churn.founders);
-        let members = if node < founders { founders } else { 0 };
-        let founders = (0..members).map(|place| (name(place), Member::default()));
-        Configuration::of_voters(founders).at_feature_level(self.plan.feature_level)
+        let initial_members = self
+            .plan
+            .operator
+            .as_ref()
+            .map_or(self.plan.nodes, |operator| operator.initial_members);
+        let members = if node < initial_members { initial_members } else { 0 };
+        let initial_members = (0..members).map(|place| (node_id(place), Member::default()));
+        Configuration::of_voters(initial_members).at_feature_level(self.plan.feature_level)
     }
 
-    pub(super) fn begin_churn(&mut self) {
-        if let Some(churn) = &self.plan.churn {
-            let first = churn.interval.1 * 2;
-            self.after(first, SimEvent::Churn);
+    pub(super) fn schedule_operator(&mut self) {
+        if let Some(operator) = &self.plan.operator {
+            let first = operator.interval.1 * 2;
+            self.schedule_after(first, SimEvent::OperatorActs);
         }
     }
 
@@ -72,7 +75,7 @@ impl World {
         self.processes[place].running.as_ref().map(|running| running.replica.core())
     }
 
-    /// Who leads the highest term that anybody leads.
+    /// The leader of the highest term, among the nodes that run.
     pub(super) fn latest_leader(&self) -> Option<usize> {
         let leaders = (0..self.plan.nodes).filter(|&place| self.processes[place].is_awake());
         let leaders = leaders
@@ -81,92 +84,94 @@ impl World {
         leaders.max_by_key(|(core, _)| core.term()).map(|(_, place)| place)
     }
 
-    /// Whether a node must be well in the end: it is a member, as far as the leader knows, and its
-    /// disk is whole.
+    /// Whether a node must have converged at the end: the leader counts it as a member, and its
+    /// disk and state machine are not lost.
     pub(super) fn must_be_healthy(&self, place: usize) -> bool {
         let is_member = || {
             let leader = self.latest_leader().and_then(|leader| self.core(leader));
-            leader.is_some_and(|core| core.configuration().members.contains_key(&name(place)))
+            leader.is_some_and(|core| core.configuration().members.contains_key(&node_id(place)))
         };
         !self.processes[place].is_lost
             && !self.has_lost_machine(place)
-            && (self.plan.churn.is_none() || is_member())
+            && (self.plan.operator.is_none() || is_member())
     }
 
-    /// Whether the operator has nothing to finish, and nobody is on the way in or out.
+    /// Whether no membership change is in progress and no wiped node is left to remove.
     pub(super) fn is_membership_settled(&self) -> bool {
         let leader = self.latest_leader().and_then(|leader| self.core(leader));
         let is_settled = |core: &Core| {
             !core.configuration().is_joint() && core.configuration_index() <= core.commit()
         };
-        self.plan.churn.is_none() || (self.churn.wiped.is_none() && leader.is_some_and(is_settled))
+        self.plan.operator.is_none()
+            || (self.operator.wiped.is_none() && leader.is_some_and(is_settled))
     }
 
-    /// The operator does something.
-    pub(super) fn churn(&mut self) -> Verdict {
-        let Some(plan) = self.plan.churn.clone() else { return Ok(()) };
-        if self.calm && self.churn.wiped.is_none() {
+    /// The operator acts, and its next action is scheduled.
+    pub(super) fn run_operator(&mut self) -> CheckResult {
+        let Some(plan) = self.plan.operator.clone() else { return Ok(()) };
+        if self.faults_ended && self.operator.wiped.is_none() {
             return Ok(());
         }
         let pause = self.random.duration(plan.interval);
-        self.after(pause, SimEvent::Churn);
-        // Rather one thing at a time: what waits for another may be out of date when its turn
-        // comes.
-        if !self.churn.is_idle() && self.churn.wiped.is_none() && self.random.chance(5_000) {
+        self.schedule_after(pause, SimEvent::OperatorActs);
+        // Often one request at a time: a request that waits for another may be out of date when it
+        // is carried out.
+        if !self.operator.is_idle() && self.operator.wiped.is_none() && self.random.chance(5_000) {
             return Ok(());
         }
         let Some(leader) = self.latest_leader() else { return Ok(()) };
         let Some(configuration) = self.core(leader).map(|core| core.configuration().clone()) else {
             return Ok(());
         };
-        if let Some(wiped) = self.churn.wiped {
+        if let Some(wiped) = self.operator.wiped {
             let is_gone =
-                !configuration.members.contains_key(&name(wiped)) && self.is_change_done(leader);
+                !configuration.members.contains_key(&node_id(wiped)) && self.is_change_done(leader);
             if is_gone {
-                self.churn.wiped = None;
+                self.operator.wiped = None;
                 return Ok(());
             }
-            return self.ask_for(leader, vec![MemberChange::Remove(name(wiped))]);
+            return self.ask_for_change(leader, vec![MemberChange::Remove(node_id(wiped))]);
         }
         if self.random.chance(plan.transfers) {
             let to = self
                 .random
                 .chance(7_000)
-                .then(|| name(self.random.below(self.plan.nodes as u64) as usize));
+                .then(|| node_id(self.random.below(self.plan.nodes as u64) as usize));
             self.trace.record(self.now, &(leader, to), || {
                 format!("operator: {} hands over to {to:?}", leader + 1)
             });
-            return self.order(leader, AdminRequest::TransferLeadership(to), false);
+            return self.submit_admin(leader, AdminRequest::TransferLeadership(to), false);
         }
         if plan.wipes && self.random.chance(2_000) && self.may_wipe(leader, &configuration) {
             return self.wipe(&configuration);
         }
-        if plan.shrinks && self.random.chance(5_000) {
+        if plan.shrinks_to_one_vote && self.random.chance(5_000) {
             return self.shrink(leader, &configuration);
         }
         let changes = self.draw_changes(&configuration);
-        self.ask_for(leader, changes)
+        self.ask_for_change(leader, changes)
     }
 
-    /// Leaves one vote, another node's than the leader's, and gives the leader its own back as soon
-    /// as that is possible: for a moment the two count by different configurations.
-    fn shrink(&mut self, leader: usize, configuration: &Configuration) -> Verdict {
-        let own = name(leader);
+    /// Demotes all voters but one, which is not the leader, and promotes the leader again at once.
+    ///
+    /// For a moment these two nodes use different configurations.
+    fn shrink(&mut self, leader: usize, configuration: &Configuration) -> CheckResult {
+        let own = node_id(leader);
         let others: Vec<NodeId> =
             configuration.voters.iter().copied().filter(|&voter| voter != own).collect();
         if others.is_empty() {
             let changes = self.draw_changes(configuration);
-            return self.ask_for(leader, changes);
+            return self.ask_for_change(leader, changes);
         }
         let stays = self.random.pick(&others);
         let demoted = configuration.voters.iter().copied().filter(|&voter| voter != stays);
-        self.ask_for(leader, demoted.map(MemberChange::Demote).collect())?;
-        self.ask_for(leader, vec![MemberChange::Promote(own)])
+        self.ask_for_change(leader, demoted.map(MemberChange::Demote).collect())?;
+        self.ask_for_change(leader, vec![MemberChange::Promote(own)])
     }
 
-    /// A node has carried out all that it wanted.
-    pub(super) fn members_settled(&self, node: usize) -> Verdict {
-        let core = self.core(node).filter(|_| !self.forgetting.is_worse);
+    /// Checks a node's configuration when all its effects are carried out.
+    pub(super) fn check_members_in_force(&self, node: usize) -> CheckResult {
+        let core = self.core(node).filter(|_| !self.amnesia.is_beyond_tolerance);
         core.map_or(Ok(()), |core| self.checks.members.check_in_force(node, core))
     }
 
@@ -174,8 +179,10 @@ impl World {
         self.core(leader).is_some_and(|core| core.configuration_index() <= core.commit())
     }
 
-    /// A disk may be wiped only while no change is open anywhere: a configuration that only the
-    /// wiped one and a former leader have would be needed by that leader for ever.
+    /// Whether a disk may be wiped: only while no change is pending anywhere.
+    ///
+    /// If only the wiped node and a former leader had a configuration, that leader could never
+    /// commit or lose it.
     fn may_wipe(&self, leader: usize, configuration: &Configuration) -> bool {
         let agrees = |node: &NodeId| {
             let core = self.core(node.0 as usize - 1);
@@ -186,27 +193,27 @@ impl World {
         let has_spare_vote = configuration.voters.len() >= 3 && !configuration.is_joint();
         let mut running = self.processes.iter().filter_map(|process| process.running.as_ref());
         let is_open =
-            !self.churn.is_idle() || running.any(|running| running.replica.has_admin_requests());
+            !self.operator.is_idle() || running.any(|running| running.replica.has_admin_requests());
         has_spare_vote
             && !is_open
             && self.is_change_done(leader)
             && configuration.members.keys().all(agrees)
     }
 
-    /// What a machine had on its disk is gone, and the operator knows it.
-    fn wipe(&mut self, configuration: &Configuration) -> Verdict {
+    /// Wipes the disk of a member, with the operator's knowledge.
+    fn wipe(&mut self, configuration: &Configuration) -> CheckResult {
         let members: Vec<NodeId> = configuration.members.keys().copied().collect();
         let place = self.random.pick(&members).0 as usize - 1;
         self.trace
             .record(self.now, &place, || format!("operator: the disk of {} is wiped", place + 1));
         self.processes[place].is_lost = true;
-        self.churn.wiped = Some(place);
+        self.operator.wiped = Some(place);
         self.count_fault(FaultCounter::Wiped);
         self.crash(place, true);
         Ok(())
     }
 
-    fn ask_for(&mut self, leader: usize, changes: Vec<MemberChange>) -> Verdict {
+    fn ask_for_change(&mut self, leader: usize, changes: Vec<MemberChange>) -> CheckResult {
         if changes.is_empty() {
             return Ok(());
         }
@@ -216,24 +223,26 @@ impl World {
         });
         let highest_id =
             self.core(leader).map(|core| core.configuration().highest_id).unwrap_or_default();
-        // An id that only a change which is not committed has used may be free again by the time
-        // that this is tried.
-        let is_reuse = self.is_change_done(leader)
-            && changes
-                .iter()
-                .any(|change| matches!(change, MemberChange::AddLearner { node, .. } if *node <= highest_id));
-        self.order(leader, AdminRequest::ChangeMembership(changes), is_reuse)
+        // An id that only an uncommitted change has used may be free again when this request is
+        // carried out.
+        let is_used = |change: &MemberChange| match change {
+            MemberChange::AddLearner { node, .. } => *node <= highest_id,
+            _ => false,
+        };
+        let is_reuse = self.is_change_done(leader) && changes.iter().any(is_used);
+        self.submit_admin(leader, AdminRequest::ChangeMembership(changes), is_reuse)
     }
 
-    /// Asks a node as an operator's tool does: the node hands it on if it does not lead, and tries
-    /// again what cannot be done yet.
-    fn order(&mut self, node: usize, admin: AdminRequest, is_reuse: bool) -> Verdict {
+    /// Submits an admin request to a node, like an operator's tool.
+    ///
+    /// The node forwards it if it does not lead, and retries it while an obstacle may pass.
+    fn submit_admin(&mut self, node: usize, admin: AdminRequest, is_reuse: bool) -> CheckResult {
         if self.processes[node].running.is_none() {
-            return Ok(()); // It died of what the operator asked before.
+            return Ok(()); // The previous request killed it.
         }
         let id = self.clients.next_request();
         let is_transfer = matches!(admin, AdminRequest::TransferLeadership(_));
-        self.churn.open.insert(id.0, OperatorRequest { node, is_transfer, is_reuse });
+        self.operator.open.insert(id.0, OperatorRequest { node, is_transfer, is_reuse });
         if is_transfer {
             self.checks.members.operator_transfers();
         }
@@ -246,14 +255,14 @@ impl World {
         Ok(())
     }
 
-    /// A configuration has come into force at a node.
+    /// Counts a configuration that has come into force at a node.
     pub(super) fn count_change(&mut self, node: usize, is_joint: bool) {
         let was_joint = std::mem::replace(&mut self.processes[node].was_joint, is_joint);
-        self.lonely_voter_falls(node);
+        self.fail_sole_voter(node);
         let Some(core) = self.core(node).filter(|core| core.is_leader()) else { return };
         let votes = core.configuration().is_voter(core.id());
         let is_raised = core.configuration().feature_level > self.plan.feature_level;
-        if is_raised && !std::mem::replace(&mut self.churn.is_raised, true) {
+        if is_raised && !std::mem::replace(&mut self.operator.is_raised, true) {
             self.count_fault(FaultCounter::FeaturesEnabled);
         }
         if !was_joint {
@@ -267,38 +276,41 @@ impl World {
         }
     }
 
-    /// The only voter by its own log may have promised something to a leader that knows others.
-    fn lonely_voter_falls(&mut self, node: usize) {
-        let is_tried = self.plan.churn.as_ref().is_some_and(|churn| churn.shrinks) && !self.calm;
-        let is_lonely = |core: &Core| {
+    /// Restarts or pauses a sole voter: it may have promised something to a leader with a larger
+    /// configuration.
+    fn fail_sole_voter(&mut self, node: usize) {
+        let is_enabled =
+            self.plan.operator.as_ref().is_some_and(|operator| operator.shrinks_to_one_vote)
+                && !self.faults_ended;
+        let is_sole_voter = |core: &Core| {
             let configuration = core.configuration();
             !core.is_leader()
                 && configuration.outgoing.is_empty()
                 && configuration.voters == [core.id()].into()
         };
-        if is_tried && self.core(node).is_some_and(is_lonely) {
+        if is_enabled && self.core(node).is_some_and(is_sole_voter) {
             let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.min));
-            self.after(pause, SimEvent::LastFollowerFails { node });
+            self.schedule_after(pause, SimEvent::LastFollowerFails { node });
         }
     }
 
-    /// Whether a transfer may begin at any time: one was asked for, through a node that has not
-    /// handed it on.
+    /// Whether a transfer may begin at any time: one was requested from a node that has not
+    /// forwarded it.
     pub(super) fn may_transfer(&self) -> bool {
         let has_begun = |order: &OperatorRequest| {
             self.core(order.node).is_some_and(|core| core.transfer_target().is_some())
         };
-        self.churn.open.values().any(|order| order.is_transfer && !has_begun(order))
+        self.operator.open.values().any(|order| order.is_transfer && !has_begun(order))
     }
 
-    /// If this is what became of something that the operator has asked for: takes note of it.
+    /// Records this outcome if it is one of the operator's requests; false if it is not.
     pub(super) fn operator_reply(
         &mut self,
         node: usize,
         id: RequestId,
         outcome: &Outcome,
     ) -> Result<bool, Violation> {
-        let Some(order) = self.churn.open.remove(&id.0) else { return Ok(false) };
+        let Some(order) = self.operator.open.remove(&id.0) else { return Ok(false) };
         check(order.node == node, "a request has one outcome", || {
             format!("node {} answers {id:?}, which is not open there: {outcome:?}", node + 1)
         })?;
@@ -312,8 +324,8 @@ impl World {
         Ok(true)
     }
 
-    /// A process is about to die.
-    pub(super) fn interrupts_change(&mut self, node: usize) {
+    /// Counts a joint change that is interrupted because this process dies.
+    pub(super) fn count_interrupted_change(&mut self, node: usize) {
         if self.core(node).is_some_and(|core| core.is_leader() && core.configuration().is_joint()) {
             self.count_fault(FaultCounter::JointInterrupted);
         }
