@@ -58,7 +58,7 @@ impl Core {
         if self.log.last_stamp().is_none() {
             self.fetch_last();
         }
-        if self.may_campaign() && !self.defers_campaign() {
+        if self.may_campaign() && !self.defer_campaign() {
             self.start_pre_vote();
         }
     }

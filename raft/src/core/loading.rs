@@ -68,8 +68,9 @@ impl Core {
         is_alone && configuration.voters.contains(&self.config.id)
     }
 
-    /// At an election timeout: whether this node leaves the election to others for now.
-    pub(super) fn defers_campaign(&mut self) -> bool {
+    /// At an election timeout: leaves the election to others for now if this node loads, and has
+    /// not done so too often. Returns whether it does.
+    pub(super) fn defer_campaign(&mut self) -> bool {
         if !self.is_loading() || self.is_sole_voter() || planted(Mutant::LoadingCampaigns) {
             return false;
         }

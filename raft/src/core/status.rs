@@ -6,6 +6,7 @@ use super::{DigestStatus, Role};
 
 /// A core's state in brief, for operators and for tests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Status {
     /// This node.
     pub id: NodeId,
@@ -77,6 +78,7 @@ pub struct Status {
 
 /// Log time, which the next entry would be stamped with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct LogTimeStatus {
     /// Log time. A follower counts from when it appended the last entry.
     pub now: Stamp,
@@ -89,6 +91,7 @@ pub struct LogTimeStatus {
 
 /// What a leader knows of another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct PeerStatus {
     /// The node.
     pub id: NodeId,
@@ -128,6 +131,7 @@ pub enum PeerMode {
 
 /// How far the sending of a snapshot has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct SnapshotProgress {
     /// What the snapshot includes.
     pub index: Index,

@@ -131,10 +131,17 @@ impl Fitness {
             && !planted(Mutant::UnfitNeverCampaigns)
     }
 
-    /// A candidate was refused for a shorter log, or a leader is there.
-    fn set_refused_shorter(&mut self, refused: bool) {
+    /// A candidate was refused for a shorter log.
+    fn note_refused_shorter(&mut self) {
         if let Fitness::Unfit { has_refused_shorter, .. } = self {
-            *has_refused_shorter = refused;
+            *has_refused_shorter = true;
+        }
+    }
+
+    /// A leader was heard.
+    fn clear_refused_shorter(&mut self) {
+        if let Fitness::Unfit { has_refused_shorter, .. } = self {
+            *has_refused_shorter = false;
         }
     }
 }
@@ -211,13 +218,13 @@ impl Core {
 
     /// A candidate of a later term is refused because its log is shorter than this node's.
     pub(super) fn note_refused_shorter(&mut self) {
-        self.fitness.set_refused_shorter(true);
+        self.fitness.note_refused_shorter();
         self.loading.stop_deferring();
     }
 
     /// There is a leader: this node is not needed as one.
     pub(super) fn note_leader(&mut self) {
-        self.fitness.set_refused_shorter(false);
+        self.fitness.clear_refused_shorter();
         self.loading.reset_deferral();
     }
 

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     replica::PeerMessage,
     types::NodeId,
-    wire::{self, Hello, Refusal, Version, WireError},
+    wire::{self, HandshakeRefusal, Hello, Version, WireError},
 };
 
 /// How long a new connection may take for its half of the handshake.
@@ -327,7 +327,7 @@ impl Incoming {
         }
         let Rejection { reason, is_removed, removed_at } = rejection;
         let refusal = link.outbox.push(|bytes| {
-            let refusal = Refusal { reason: &reason, is_removed, removed_at };
+            let refusal = HandshakeRefusal { reason: &reason, is_removed, removed_at };
             wire::encode_refusal(&refusal, hello_version, bytes);
             Ok(())
         });

@@ -147,7 +147,7 @@ impl Mutant {
             }
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::ShortStallTimeout) => {
-                Some("a_slow_write_is_borne_for_the_stall_timeout")
+                Some("a_slow_write_is_tolerated_for_the_stall_timeout")
             }
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::NonVoterSitsOutStall) => {
@@ -198,7 +198,7 @@ impl Mutant {
             // Such a transfer fails as many do: no promise is broken.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
-                Some("leadership_moves_at_once_to_who_lacks_nothing")
+                Some("leadership_moves_at_once_to_a_target_that_lacks_nothing")
             }
             #[cfg(feature = "mutants")]
             Mutant::Core(mutant) => test_of_install(*mutant),
@@ -256,7 +256,7 @@ fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
         Mutant::CommandsBeforeClocks => Some("a_command_waits_until_the_leader_knows_the_time"),
         Mutant::EntriesDuringInstall => Some("entries_are_left_out_while_a_snapshot_is_installed"),
         Mutant::WriteOutlivesInstall => {
-            Some("a_write_beside_an_install_vouches_for_the_snapshot_only")
+            Some("a_write_beside_an_install_makes_only_the_snapshot_durable")
         }
         Mutant::CampaignDuringInstall => Some("a_node_that_installs_a_snapshot_does_not_campaign"),
         Mutant::InstallBeforeRestored => {

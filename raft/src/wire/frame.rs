@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::message::{self, Kind};
+use super::message::{self, MessageKind};
 use super::{Version, WireError, admin, outcome};
 use crate::replica::PeerMessage;
 use crate::storage::codec::{self, DecodeError, Decoder};
@@ -67,17 +67,17 @@ pub fn encode(
     match message {
         PeerMessage::Raft(message) => message::put(out, message, version),
         PeerMessage::Forward { request, proposal } => {
-            out.put_u8(Kind::Forward as u8);
+            out.put_u8(MessageKind::Forward as u8);
             out.put_u64_le(*request);
             codec::put_proposal(out, proposal);
         }
         PeerMessage::Forwarded { request, outcome } => {
-            out.put_u8(Kind::Forwarded as u8);
+            out.put_u8(MessageKind::Forwarded as u8);
             out.put_u64_le(*request);
             outcome::put(out, outcome, version);
         }
         PeerMessage::ForwardAdmin { request, admin } => {
-            out.put_u8(Kind::ForwardAdmin as u8);
+            out.put_u8(MessageKind::ForwardAdmin as u8);
             out.put_u64_le(*request);
             admin::put(out, admin, version);
         }
@@ -122,7 +122,7 @@ pub fn decode(
         return Err(malformed(DecodeError::Short { what: "a frame's group and kind" }));
     };
     let group = GroupId(u64::from_le_bytes(group));
-    let kind = Kind::of(kind).map_err(malformed)?;
+    let kind = MessageKind::of(kind).map_err(malformed)?;
     let message = if kind.has_payload() {
         let mut whole = input.split_to(PREFIX_BYTES + bytes).freeze();
         whole.advance(PREFIX_BYTES + GROUP_BYTES + 1);
@@ -135,27 +135,35 @@ pub fn decode(
     message.map(|message| Some((group, message))).map_err(malformed)
 }
 
-fn decode_plain(kind: Kind, version: Version, body: &[u8]) -> Result<PeerMessage, DecodeError> {
+fn decode_plain(
+    kind: MessageKind,
+    version: Version,
+    body: &[u8],
+) -> Result<PeerMessage, DecodeError> {
     let mut from = Decoder::new(body);
     let message = message::get(&mut from, kind, version)?;
     from.finish("a message")?;
     Ok(PeerMessage::Raft(message))
 }
 
-fn decode_payload(kind: Kind, version: Version, body: Bytes) -> Result<PeerMessage, DecodeError> {
+fn decode_payload(
+    kind: MessageKind,
+    version: Version,
+    body: Bytes,
+) -> Result<PeerMessage, DecodeError> {
     let mut from = Decoder::new(body);
     match kind {
-        Kind::Forward => {
+        MessageKind::Forward => {
             let request = from.u64("a request's number")?;
             Ok(PeerMessage::Forward { request, proposal: codec::get_proposal(&mut from)? })
         }
-        Kind::Forwarded => {
+        MessageKind::Forwarded => {
             let request = from.u64("a request's number")?;
             let outcome = outcome::get(&mut from, version)?;
             from.finish("an outcome")?;
             Ok(PeerMessage::Forwarded { request, outcome })
         }
-        Kind::ForwardAdmin => {
+        MessageKind::ForwardAdmin => {
             let request = from.u64("a request's number")?;
             let admin = admin::get(&mut from, version)?;
             from.finish("a change of membership")?;

@@ -109,7 +109,7 @@ pub fn encode_hello(hello: &Hello, version: Version, out: &mut BytesMut) -> Resu
 
 /// The answer to a node that is not let in, instead of a hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal<'a> {
+pub struct HandshakeRefusal<'a> {
     /// Why, and what to do. Past 1024 bytes it is cut off.
     pub reason: &'a str,
     /// Whether the reason is that the node was a member and was removed.
@@ -119,7 +119,7 @@ pub struct Refusal<'a> {
 }
 
 /// Appends a refusal: [`decode_hello`] gives it as [`WireError::Refused`] at the other side.
-pub fn encode_refusal(refusal: &Refusal<'_>, version: Version, out: &mut BytesMut) {
+pub fn encode_refusal(refusal: &HandshakeRefusal<'_>, version: Version, out: &mut BytesMut) {
     let cut = refusal.reason.floor_char_boundary(REASON_BYTES_MAX);
     put(out, version, |out| {
         out.put_u8(KIND_REFUSAL);
@@ -193,9 +193,13 @@ pub fn decode_hello(input: &mut BytesMut) -> Result<Option<(Version, Hello)>, Wi
 /// Copies what it keeps: a hello outlives the buffer it came in.
 fn decode_body(mut from: Decoder<&[u8]>, version: Version) -> Result<Hello, DecodeError> {
     let Identity { cluster, group, node, disk } = codec::get_identity(&mut from)?;
-    let told =
-        if version >= Version::V3 { Told::get(&mut from)? } else { Told::get_v2(&mut from)? };
-    let Told { versions, feature_level, life, position, is_blank, has_forgotten } = told;
+    let fields = if version >= Version::V3 {
+        VersionedFields::get(&mut from)?
+    } else {
+        VersionedFields::get_v2(&mut from)?
+    };
+    let VersionedFields { versions, feature_level, life, position, is_blank, has_forgotten } =
+        fields;
     let mut address = vec![0; from.u8("an address's length")?.into()];
     for byte in &mut address {
         *byte = from.u8("an address")?;
@@ -220,7 +224,7 @@ fn decode_body(mut from: Decoder<&[u8]>, version: Version) -> Result<Hello, Deco
 }
 
 /// What versions say differently.
-struct Told {
+struct VersionedFields {
     versions: RangeInclusive<Version>,
     feature_level: FeatureLevel,
     life: Life,
@@ -229,8 +233,8 @@ struct Told {
     has_forgotten: bool,
 }
 
-impl Told {
-    fn get(from: &mut Decoder<&[u8]>) -> Result<Told, DecodeError> {
+impl VersionedFields {
+    fn get(from: &mut Decoder<&[u8]>) -> Result<VersionedFields, DecodeError> {
         let versions = Version(from.u16("a version")?)..=Version(from.u16("a version")?);
         let feature_level = FeatureLevel(from.u16("a feature level")?);
         let (life, position) = (codec::get_life(from)?, codec::get_position(from)?);
@@ -242,7 +246,7 @@ impl Told {
             });
         }
         let (is_blank, has_forgotten) = (flags & IS_BLANK != 0, flags & HAS_FORGOTTEN != 0);
-        Ok(Told {
+        Ok(VersionedFields {
             versions,
             feature_level,
             life,
@@ -252,11 +256,18 @@ impl Told {
         })
     }
 
-    fn get_v2(from: &mut Decoder<&[u8]>) -> Result<Told, DecodeError> {
+    fn get_v2(from: &mut Decoder<&[u8]>) -> Result<VersionedFields, DecodeError> {
         let life = Life { count: 0, nonce: from.u64("an incarnation")? };
         let is_blank = from.flag("word on what a node knows")?;
         let (versions, feature_level) = (Version::V2..=Version::V2, FeatureLevel::BASE);
-        Ok(Told { versions, feature_level, life, position: None, is_blank, has_forgotten: false })
+        Ok(VersionedFields {
+            versions,
+            feature_level,
+            life,
+            position: None,
+            is_blank,
+            has_forgotten: false,
+        })
     }
 }
 

@@ -47,15 +47,15 @@ macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
         /// What a frame is.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(super) enum Kind {
+        pub(super) enum MessageKind {
             $($name = $number),*
         }
 
-        impl Kind {
+        impl MessageKind {
             /// The kind of this number.
-            pub(super) fn of(number: u8) -> Result<Kind, DecodeError> {
+            pub(super) fn of(number: u8) -> Result<MessageKind, DecodeError> {
                 match number {
-                    $($number => Ok(Kind::$name),)*
+                    $($number => Ok(MessageKind::$name),)*
                     other => {
                         let value = other.into();
                         Err(DecodeError::Invalid { what: "kind of frame", value })
@@ -89,11 +89,14 @@ kinds! {
     ForwardAdmin = 20,
 }
 
-impl Kind {
+impl MessageKind {
     fn is_in_version_2(self) -> bool {
         !matches!(
             self,
-            Kind::Forgot | Kind::CommittedConflict | Kind::StateDigest | Kind::StateDigests
+            MessageKind::Forgot
+                | MessageKind::CommittedConflict
+                | MessageKind::StateDigest
+                | MessageKind::StateDigests
         )
     }
 
@@ -101,33 +104,35 @@ impl Kind {
     pub(super) fn has_payload(self) -> bool {
         matches!(
             self,
-            Kind::AppendEntries
-                | Kind::Forward
-                | Kind::Forwarded
-                | Kind::ForwardAdmin
-                | Kind::InstallSnapshot
+            MessageKind::AppendEntries
+                | MessageKind::Forward
+                | MessageKind::Forwarded
+                | MessageKind::ForwardAdmin
+                | MessageKind::InstallSnapshot
         )
     }
 
-    fn of_body(body: &Body) -> Kind {
+    fn of_body(body: &Body) -> MessageKind {
         match body {
-            Body::RequestPreVote { .. } => Kind::RequestPreVote,
-            Body::PreVote { .. } => Kind::PreVote,
-            Body::RequestVote { .. } => Kind::RequestVote,
-            Body::Vote { .. } => Kind::Vote,
-            Body::AppendEntries(Append { entries, .. }) if entries.is_empty() => Kind::Heartbeat,
-            Body::AppendEntries(_) => Kind::AppendEntries,
-            Body::Appended { .. } => Kind::Appended,
-            Body::Rejected { .. } => Kind::Rejected,
-            Body::RequestReadIndex { .. } => Kind::RequestReadIndex,
-            Body::ReadIndex { .. } => Kind::ReadIndex,
-            Body::InstallSnapshot { .. } => Kind::InstallSnapshot,
-            Body::SnapshotProgress { .. } => Kind::SnapshotProgress,
-            Body::TimeoutNow => Kind::TimeoutNow,
-            Body::Forgot { .. } => Kind::Forgot,
-            Body::CommittedConflict { .. } => Kind::CommittedConflict,
-            Body::StateDigest(_) => Kind::StateDigest,
-            Body::StateDigests(_) => Kind::StateDigests,
+            Body::RequestPreVote { .. } => MessageKind::RequestPreVote,
+            Body::PreVote { .. } => MessageKind::PreVote,
+            Body::RequestVote { .. } => MessageKind::RequestVote,
+            Body::Vote { .. } => MessageKind::Vote,
+            Body::AppendEntries(Append { entries, .. }) if entries.is_empty() => {
+                MessageKind::Heartbeat
+            }
+            Body::AppendEntries(_) => MessageKind::AppendEntries,
+            Body::Appended { .. } => MessageKind::Appended,
+            Body::Rejected { .. } => MessageKind::Rejected,
+            Body::RequestReadIndex { .. } => MessageKind::RequestReadIndex,
+            Body::ReadIndex { .. } => MessageKind::ReadIndex,
+            Body::InstallSnapshot { .. } => MessageKind::InstallSnapshot,
+            Body::SnapshotProgress { .. } => MessageKind::SnapshotProgress,
+            Body::TimeoutNow => MessageKind::TimeoutNow,
+            Body::Forgot { .. } => MessageKind::Forgot,
+            Body::CommittedConflict { .. } => MessageKind::CommittedConflict,
+            Body::StateDigest(_) => MessageKind::StateDigest,
+            Body::StateDigests(_) => MessageKind::StateDigests,
         }
     }
 }
@@ -143,12 +148,12 @@ pub(super) fn payload_bytes(message: &Message) -> usize {
 
 /// Whether a version can encode it.
 pub(super) fn can_encode(version: Version, body: &Body) -> bool {
-    version >= Version::V3 || Kind::of_body(body).is_in_version_2()
+    version >= Version::V3 || MessageKind::of_body(body).is_in_version_2()
 }
 
 /// Writes a message's kind and the message.
 pub(super) fn put(out: &mut BytesMut, message: &Message, version: Version) {
-    out.put_u8(Kind::of_body(&message.body) as u8);
+    out.put_u8(MessageKind::of_body(&message.body) as u8);
     out.put_u64_le(message.from.0);
     out.put_u64_le(message.to.0);
     out.put_u64_le(message.term.0);
@@ -306,7 +311,7 @@ fn get_report(
 /// Reads the message of a frame of this kind.
 pub(super) fn get(
     from: &mut Decoder<impl Buf>,
-    kind: Kind,
+    kind: MessageKind,
     version: Version,
 ) -> Result<Message, DecodeError> {
     let sender = NodeId(from.u64("a message's sender")?);
@@ -317,60 +322,60 @@ pub(super) fn get(
 
 fn get_body(
     from: &mut Decoder<impl Buf>,
-    kind: Kind,
+    kind: MessageKind,
     version: Version,
 ) -> Result<Body, DecodeError> {
     if version < Version::V3 && !kind.is_in_version_2() {
         return Err(DecodeError::Invalid { what: "kind of frame", value: kind as u64 });
     }
     Ok(match kind {
-        Kind::RequestPreVote => Body::RequestPreVote {
+        MessageKind::RequestPreVote => Body::RequestPreVote {
             last_index: index(from, "a last index")?,
             last_term: term(from, "a last term")?,
         },
-        Kind::RequestVote => Body::RequestVote {
+        MessageKind::RequestVote => Body::RequestVote {
             last_index: index(from, "a last index")?,
             last_term: term(from, "a last term")?,
             is_transfer: from.flag("mark of a transfer")?,
         },
-        Kind::TimeoutNow => Body::TimeoutNow,
-        Kind::PreVote => Body::PreVote {
+        MessageKind::TimeoutNow => Body::TimeoutNow,
+        MessageKind::PreVote => Body::PreVote {
             campaign_term: term(from, "a campaign's term")?,
             granted: from.flag("answer to a vote")?,
         },
-        Kind::Vote => Body::Vote { granted: from.flag("answer to a vote")? },
-        Kind::Heartbeat | Kind::AppendEntries => Body::AppendEntries(Append {
+        MessageKind::Vote => Body::Vote { granted: from.flag("answer to a vote")? },
+        MessageKind::Heartbeat | MessageKind::AppendEntries => Body::AppendEntries(Append {
             previous_index: index(from, "a previous index")?,
             previous_term: term(from, "a previous term")?,
             commit: index(from, "a commit index")?,
             echo: get_echo(from, version)?,
-            entries: if kind == Kind::Heartbeat {
+            entries: if kind == MessageKind::Heartbeat {
                 Entries::new()
             } else {
                 codec::get_entries(from)?
             },
         }),
-        Kind::Appended => Body::Appended {
+        MessageKind::Appended => Body::Appended {
             matched: index(from, "a matched index")?,
             report: get_report(from, version)?,
         },
-        Kind::Rejected => Body::Rejected {
+        MessageKind::Rejected => Body::Rejected {
             previous_index: index(from, "a previous index")?,
             hint_index: index(from, "a hint")?,
             hint_term: term(from, "a hint's term")?,
             report: get_report(from, version)?,
         },
-        Kind::RequestReadIndex => Body::RequestReadIndex {
+        MessageKind::RequestReadIndex => Body::RequestReadIndex {
             request: from.u64("a question's number")?,
             may_lease: from.flag("word on leases")?,
         },
-        Kind::ReadIndex => {
+        MessageKind::ReadIndex => {
             let request = from.u64("a question's number")?;
             let is_known = from.flag("answer to a read")?;
             let index = index(from, "a read index")?;
             Body::ReadIndex { request, index: is_known.then_some(index) }
         }
-        Kind::InstallSnapshot => {
+        MessageKind::InstallSnapshot => {
             let (index, term) =
                 (index(from, "a snapshot's index")?, term(from, "a snapshot's term")?);
             let stamp = Stamp(from.u64("a snapshot's stamp")?);
@@ -387,18 +392,18 @@ fn get_body(
             let meta = Box::new(SnapshotMeta { index, term, stamp, configuration, digest });
             Body::InstallSnapshot { meta, chunk, echo }
         }
-        Kind::SnapshotProgress => Body::SnapshotProgress {
+        MessageKind::SnapshotProgress => Body::SnapshotProgress {
             index: index(from, "a snapshot's index")?,
             received_bytes: from.u64("a snapshot's progress")?,
             report: get_report(from, version)?,
         },
-        Kind::Forgot => Body::Forgot { last_index: index(from, "a last index")? },
-        Kind::CommittedConflict => Body::CommittedConflict {
+        MessageKind::Forgot => Body::Forgot { last_index: index(from, "a last index")? },
+        MessageKind::CommittedConflict => Body::CommittedConflict {
             index: index(from, "an index")?,
             log_term: term(from, "a term")?,
         },
-        Kind::StateDigest => Body::StateDigest(get_state_digest(from)?),
-        Kind::StateDigests => {
+        MessageKind::StateDigest => Body::StateDigest(get_state_digest(from)?),
+        MessageKind::StateDigests => {
             let count = from.u32("a count of digests")?;
             let digests = (0..count).map(|_| {
                 let node = NodeId(from.u64("a member")?);
@@ -406,7 +411,7 @@ fn get_body(
             });
             Body::StateDigests(Box::new(digests.collect::<Result<_, DecodeError>>()?))
         }
-        Kind::Forward | Kind::Forwarded | Kind::ForwardAdmin => {
+        MessageKind::Forward | MessageKind::Forwarded | MessageKind::ForwardAdmin => {
             return Err(DecodeError::Invalid {
                 what: "kind of a core's message",
                 value: kind as u64,

@@ -50,6 +50,6 @@ mod version;
 
 pub use frame::{FRAME_BYTES_MAX, can_encode, decode, encode};
 pub use hello::{
-    HELLO_METADATA_BYTES_MAX, Hello, Refusal, decode_hello, encode_hello, encode_refusal,
+    HELLO_METADATA_BYTES_MAX, HandshakeRefusal, Hello, decode_hello, encode_hello, encode_refusal,
 };
 pub use version::Version;

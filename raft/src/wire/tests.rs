@@ -345,7 +345,7 @@ proptest! {
 }
 
 #[test]
-fn strangers_are_told_why() {
+fn refused_nodes_receive_the_reason() {
     let error = |bytes: &[u8]| decode_hello(&mut BytesMut::from(bytes)).unwrap_err().to_string();
     assert!(
         error(b"*1\r\n$4\r\nPING\r\n")
@@ -360,7 +360,7 @@ fn strangers_are_told_why() {
         [("node 2 was removed: é".to_owned(), true), ("é".repeat(2000), false)]
     {
         let mut refusal = BytesMut::new();
-        let said = super::Refusal { reason: &reason, is_removed, removed_at: Index(9) };
+        let said = super::HandshakeRefusal { reason: &reason, is_removed, removed_at: Index(9) };
         encode_refusal(&said, Version::NEWEST, &mut refusal);
         for end in 0..refusal.len() {
             assert_eq!(decode_hello(&mut BytesMut::from(&refusal[..end])), Ok(None));
@@ -591,7 +591,7 @@ fn messages_of_version_3() -> Vec<PeerMessage> {
 fn in_version(version: Version, messages: &[PeerMessage]) -> String {
     let mut out = BytesMut::new();
     encode_hello(&hello(), version, &mut out).unwrap();
-    let refusal = super::Refusal { reason: "no", is_removed: true, removed_at: Index(9) };
+    let refusal = super::HandshakeRefusal { reason: "no", is_removed: true, removed_at: Index(9) };
     let mut all = format!("Hello {}\n", hex(&out));
     if version >= Version::V3 {
         out.clear();

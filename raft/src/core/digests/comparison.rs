@@ -12,6 +12,7 @@ pub(in crate::core) type Reported = BTreeMap<NodeId, Digest>;
 
 /// Two nodes whose digests of one entry and one version differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct DigestConflict {
     /// A node.
     pub node: NodeId,

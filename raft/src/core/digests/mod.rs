@@ -75,6 +75,7 @@ enum Repetition {
 
 /// What a node knows of the digests of the replicated state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct DigestStatus {
     /// This node's latest digest.
     pub latest: Option<Digest>,

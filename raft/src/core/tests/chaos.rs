@@ -251,7 +251,7 @@ proptest! {
     /// Strangers, wrong addressees and impossible numbers change nothing that matters, and never
     /// panic.
     #[test]
-    fn nonsense_does_not_panic(
+    fn arbitrary_messages_do_not_panic(
         messages in prop::collection::vec((0u64..9, 0u64..3, number(), body(), 0u64..400), 1..40),
         leads in any::<bool>(),
     ) {

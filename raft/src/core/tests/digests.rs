@@ -134,7 +134,7 @@ pub(super) fn digests_of_other_versions_stop_nobody() {
 }
 
 #[test]
-fn below_feature_level_2_nothing_is_said() {
+fn below_feature_level_2_no_digest_is_sent() {
     let mut network = Network::new(3);
     network.elect();
     let index = network.core(1).commit();
@@ -148,7 +148,7 @@ fn below_feature_level_2_nothing_is_said() {
 }
 
 #[test]
-fn a_lost_digest_is_said_again() {
+fn a_lost_digest_is_sent_again() {
     let (mut network, leader, index) = led(3);
     let (odd, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     takes(&mut network, leader, index, 1, 7);
@@ -179,7 +179,7 @@ fn a_change_of_leaders_loses_no_digest() {
 }
 
 #[test]
-fn only_the_leader_of_the_term_tells_digests() {
+fn only_the_leader_of_the_term_distributes_digests() {
     let (mut network, leader, index) = led(3);
     let (odd, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
     takes(&mut network, odd, index, 1, 9);

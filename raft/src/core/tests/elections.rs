@@ -28,7 +28,7 @@ fn clusters_of_one_three_and_five_elect_and_commit() {
 }
 
 #[test]
-fn a_cluster_of_one_waits_for_nobody_and_then_for_nothing() {
+fn a_cluster_of_one_leads_at_once_and_has_no_deadline() {
     let mut network = Network::new(1);
     assert_eq!(network.core(1).poll_timeout(), Some(network.now));
     network.pass(Duration::ZERO);
@@ -72,7 +72,7 @@ pub(super) fn a_leader_cut_off_from_its_majority_is_replaced() {
 }
 
 #[test]
-fn the_return_of_a_partitioned_node_disturbs_nobody() {
+fn a_partitioned_node_returns_without_an_election() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let (term, away) = (network.core(leader).term(), leader % 3 + 1);

@@ -89,7 +89,7 @@ pub(super) fn entries_are_left_out_while_a_snapshot_is_installed() {
 }
 
 #[test]
-pub(super) fn a_write_beside_an_install_vouches_for_the_snapshot_only() {
+pub(super) fn a_write_beside_an_install_makes_only_the_snapshot_durable() {
     // Node 3 led term 2 and wrote a long log that nobody else has.
     let logs = [vec![1, 1], vec![1, 1], [vec![1, 1], vec![2; 60]].concat()];
     let mut network = Network::with_logs(&logs, small);

@@ -97,14 +97,14 @@ fn the_first_report_of_a_conflict_is_passed_on() {
 }
 
 #[test]
-fn a_disk_that_forgot_is_told_at_once() {
+fn a_disk_that_forgot_is_informed_at_once() {
     let (mut network, [leader, follower, _]) = led();
     network.with_core(leader, |core, now| core.handle_peer_forgot(now, NodeId(follower)));
-    let is_told = |message: &Message| {
+    let is_forgot = |message: &Message| {
         let is_mark = matches!(message.body, Body::Forgot { .. });
         is_mark && message.to == NodeId(follower)
     };
-    assert!(network.wire.iter().any(is_told));
+    assert!(network.wire.iter().any(is_forgot));
 }
 
 #[test]

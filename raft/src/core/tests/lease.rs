@@ -89,7 +89,7 @@ pub(super) fn a_lease_is_shorter_than_a_promise_by_what_clocks_may_drift() {
 }
 
 /// Node 1 waits four times as long for a leader as the others do.
-fn with_a_patient_node(config: &mut Config) {
+fn with_a_longer_timeout(config: &mut Config) {
     with_lease(config);
     if config.id == NodeId(1) {
         config.election_timeout =
@@ -100,7 +100,7 @@ fn with_a_patient_node(config: &mut Config) {
 /// A leader whose own promises would last four times as long as those that it has.
 #[test]
 pub(super) fn a_lease_lasts_no_longer_than_its_voters_have_promised() {
-    let mut network = Network::with(3, with_a_patient_node);
+    let mut network = Network::with(3, with_a_longer_timeout);
     network.campaign(1);
     network.stabilize();
     network.campaign(1); // a heartbeat
@@ -224,7 +224,7 @@ pub(super) fn a_lease_ends_with_the_office() {
 }
 
 #[test]
-fn a_followers_lease_read_costs_one_question_and_no_round() {
+fn a_followers_lease_read_costs_one_request_and_no_round() {
     let (mut network, leader, _) = after_a_round();
     network.stabilize();
     let follower = leader % 3 + 1;
@@ -305,7 +305,7 @@ pub(super) fn a_restarted_voter_waits_as_long_as_it_may_have_promised() {
 
 #[test]
 pub(super) fn a_restarted_voter_waits_as_long_as_it_promised_before() {
-    let mut network = Network::with(3, with_a_patient_node);
+    let mut network = Network::with(3, with_a_longer_timeout);
     let leader = network.elect();
     assert_ne!(leader, 1, "it waits longer than the others");
     network.stabilize();
@@ -329,7 +329,7 @@ pub(super) fn a_restarted_voter_waits_as_long_as_it_promised_before() {
 /// What it promised in its first life is not over when it starts for the third time.
 #[test]
 pub(super) fn an_earlier_promise_outlives_two_restarts() {
-    let mut network = Network::with(3, with_a_patient_node);
+    let mut network = Network::with(3, with_a_longer_timeout);
     let leader = network.elect();
     assert_ne!(leader, 1, "it waits longer than the others");
     network.stabilize();

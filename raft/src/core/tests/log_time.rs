@@ -346,7 +346,7 @@ fn voters_of_an_older_version_do_not_stop_time() {
 }
 
 #[test]
-fn no_clock_counts_that_was_not_said_in_this_term() {
+fn no_clock_counts_that_was_not_reported_in_this_term() {
     let mut written = Written::new(3);
     let target = |written: &Written| {
         written.network.core(written.leader()).status().log_time.unwrap().target

@@ -325,7 +325,7 @@ pub(super) fn a_removed_leader_does_not_count_itself_and_steps_down() {
 /// Found by the simulator: node 1 has the longer log and is not in its configuration, node 2 needs
 /// its vote.
 #[test]
-pub(super) fn a_removal_that_may_be_lost_silences_nobody() {
+pub(super) fn a_removal_that_may_be_lost_prevents_no_campaign() {
     let mut network = Network::new(2);
     network.campaign(1);
     network.stabilize();
@@ -381,7 +381,7 @@ fn a_demoted_leader_becomes_a_learner_of_the_next() {
 }
 
 #[test]
-fn a_voter_that_is_removed_learns_of_it_and_disturbs_nobody() {
+fn a_removed_voter_learns_of_it_and_does_not_campaign() {
     let mut network = three();
     let removal = change(&mut network, 1, &[remove(3)]).unwrap();
     network.stabilize();

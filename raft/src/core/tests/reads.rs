@@ -140,7 +140,7 @@ fn a_lost_read_request_is_repeated_and_fails_with_its_leader() {
 }
 
 #[test]
-fn reads_of_one_step_share_a_question_and_a_round() {
+fn reads_of_one_step_share_a_request_and_a_round() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
@@ -187,7 +187,7 @@ fn an_answer_to_an_earlier_life_is_not_taken_for_one_to_this() {
 
 /// The follower would wait for an answer until its client's timeout ends.
 #[test]
-fn a_question_that_is_not_kept_is_answered_at_once() {
+fn a_read_request_that_is_not_kept_is_answered_at_once() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);
     let leader = network.elect();
     let follower = leader % 3 + 1;
@@ -207,7 +207,7 @@ fn a_question_that_is_not_kept_is_answered_at_once() {
 }
 
 #[test]
-fn only_the_leaders_answer_to_a_question_counts() {
+fn only_the_leaders_answer_to_a_read_request_counts() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let (follower, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
@@ -227,7 +227,7 @@ fn only_the_leaders_answer_to_a_question_counts() {
 }
 
 #[test]
-fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
+fn a_read_request_is_repeated_once_an_interval_and_round() {
     let mut network = Network::new(3);
     let leader = network.elect();
     let follower = leader % 3 + 1;
@@ -249,7 +249,7 @@ fn a_question_is_repeated_once_an_interval_and_for_new_rounds() {
 }
 
 #[test]
-fn reads_that_were_given_up_count_no_more() {
+fn failed_reads_no_longer_count() {
     let mut network = Network::with(3, |config| config.pending_reads = 2);
     let leader = network.elect();
     let follower = leader % 3 + 1;

@@ -349,7 +349,7 @@ pub(super) fn stamps_never_run_backwards_even_if_a_leaders_clock_does() {
 
 #[test]
 #[should_panic(expected = "only")]
-fn a_write_that_was_never_asked_for_is_a_lie() {
+fn a_completion_of_an_unknown_write_panics() {
     let mut network = Network::new(1);
     network.with_core(1, |core, now| core.handle_done(now, Done::Written { sequence: 9 }));
 }
@@ -357,7 +357,7 @@ fn a_write_that_was_never_asked_for_is_a_lie() {
 /// The heartbeat with a commit index may overtake the entries that it is about: the follower cannot
 /// accept it then, and must receive it again once it has them.
 #[test]
-fn what_is_committed_is_told_once_the_follower_has_it() {
+fn a_commit_is_sent_once_the_follower_has_the_entry() {
     let mut network = Network::new(3);
     network.campaign(1);
     while !network.core(1).is_leader() {

@@ -313,7 +313,7 @@ fn power_loss_during_a_snapshot_transfer_costs_only_time() {
 }
 
 #[test]
-fn a_transfer_begins_anew_when_its_snapshot_has_been_replaced() {
+fn a_sender_starts_over_when_its_snapshot_was_replaced() {
     let (mut network, leader, away) = led();
     compacted_while_away(&mut network, leader, away);
     let old = network.core(leader).snapshot().unwrap().index;

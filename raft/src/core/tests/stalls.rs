@@ -13,7 +13,7 @@ fn gave_up(network: &mut Network, id: u64) -> bool {
 }
 
 #[test]
-pub(super) fn a_slow_write_is_borne_for_the_stall_timeout() {
+pub(super) fn a_slow_write_is_tolerated_for_the_stall_timeout() {
     let mut network = Network::new(3);
     let leader = network.elect();
     network.stabilize();

@@ -21,12 +21,12 @@ fn led_by_one(count: u64) -> Network {
     network
 }
 
-fn is_told(message: &Message) -> bool {
+fn is_timeout_now(message: &Message) -> bool {
     message.body == Body::TimeoutNow
 }
 
 #[test]
-pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
+pub(super) fn leadership_moves_at_once_to_a_target_that_lacks_nothing() {
     let mut network = led_by_one(5);
     let (term, since) = (network.core(1).term(), network.now);
     transfer(&mut network, 1, Some(4)).unwrap();
@@ -43,19 +43,19 @@ pub(super) fn leadership_moves_at_once_to_who_lacks_nothing() {
 }
 
 #[test]
-pub(super) fn the_target_is_told_once_everything_is_on_its_disk() {
+pub(super) fn the_target_is_asked_once_everything_is_on_its_disk() {
     let mut network = led_by_one(3);
     network.node(3).is_disk_slow = true;
     network.propose(1, "x");
     network.stabilize();
     transfer(&mut network, 1, Some(3)).unwrap();
-    assert!(!network.wire.iter().any(is_told));
+    assert!(!network.wire.iter().any(is_timeout_now));
     network.stabilize();
     assert_eq!(network.core(1).transfer_target(), Some(NodeId(3)));
     network.finish_write(3);
     let answer = network.wire.pop_front().unwrap();
     network.deliver(answer);
-    assert!(network.wire.iter().any(is_told));
+    assert!(network.wire.iter().any(is_timeout_now));
     network.node(3).is_disk_slow = false;
     network.stabilize();
     assert_eq!(network.leader(), Some(3));
@@ -82,7 +82,7 @@ pub(super) fn nothing_is_proposed_while_leadership_moves() {
 }
 
 #[test]
-pub(super) fn a_transfer_that_does_not_come_to_pass_is_given_up() {
+pub(super) fn a_transfer_without_a_new_leader_ends() {
     let mut network = led_by_one(3);
     network.isolate(3);
     transfer(&mut network, 1, Some(3)).unwrap();
@@ -99,13 +99,13 @@ pub(super) fn a_transfer_that_does_not_come_to_pass_is_given_up() {
 fn a_lost_word_to_the_target_is_said_again() {
     let mut network = led_by_one(3);
     transfer(&mut network, 1, Some(3)).unwrap();
-    network.wire.retain(|message| !is_told(message));
+    network.wire.retain(|message| !is_timeout_now(message));
     network.pass(Duration::from_millis(60));
     assert_eq!(network.leader(), Some(3));
 }
 
 /// Passes from one heartbeat of the leader to the next; `TimeoutNow` to the target is
-fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) -> usize {
+fn pass_and_lose_timeout_now(network: &mut Network, leader: u64, duration: Duration) -> usize {
     let (end, mut told) = (network.now.after(duration), 0);
     while network.now < end {
         network.campaign(leader);
@@ -118,7 +118,7 @@ fn pass_without_telling(network: &mut Network, leader: u64, duration: Duration) 
 }
 
 #[test]
-fn who_does_not_take_over_is_asked_more_and_more_rarely() {
+fn a_target_that_does_not_take_over_is_asked_ever_less() {
     let mut network = led_by_one(3);
     let attempts = |network: &Network| {
         let events = network.nodes[&NodeId(1)].events.iter();
@@ -127,7 +127,7 @@ fn who_does_not_take_over_is_asked_more_and_more_rarely() {
             .count()
     };
     prefer(&mut network, 2, 5);
-    let told = pass_without_telling(&mut network, 1, 127 * SECOND);
+    let told = pass_and_lose_timeout_now(&mut network, 1, 127 * SECOND);
     assert!(told > 0, "`TimeoutNow` left, and was lost");
     // At 0, 1, 3, 7, 15, 31 and 63 seconds or a little later: 127 times, were the wait always the
     // same.
@@ -147,12 +147,12 @@ fn who_does_not_take_over_is_asked_more_and_more_rarely() {
         network.stabilize();
     }
     network.heal();
-    pass_without_telling(&mut network, 1, 60 * SECOND);
+    pass_and_lose_timeout_now(&mut network, 1, 60 * SECOND);
     assert!(attempts(&network) <= 8, "{}", attempts(&network));
 }
 
 #[test]
-fn targets_that_cannot_be_are_refused_by_name() {
+fn impossible_targets_are_refused_by_name() {
     let mut network = led_by_one(3);
     network.join(4);
     change(&mut network, 1, &[add(4)]).unwrap();
@@ -278,7 +278,7 @@ pub(super) fn the_unfit_hand_over_and_do_not_campaign() {
 
 /// It cannot know which of the others are fit, so it asks one after the other.
 #[test]
-fn an_unfit_leader_offers_itself_to_everybody_in_turn() {
+fn an_unfit_leader_hands_over_to_each_voter_in_turn() {
     let mut network = led_by_one(3);
     for id in [1, 2] {
         network.with_core(id, |core, now| core.forbid_leading(now));

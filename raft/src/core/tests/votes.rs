@@ -39,7 +39,7 @@ fn a_candidate_with_a_shorter_log_gets_no_vote() {
 }
 
 #[test]
-fn a_vote_that_was_lost_is_said_again() {
+fn a_lost_vote_is_sent_again() {
     let mut network = without_a_leader();
     let (term, last) = (network.core(2).term(), network.core(2).last_index());
     for _ in 0..2 {

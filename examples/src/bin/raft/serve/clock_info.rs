@@ -29,7 +29,7 @@ pub(super) fn peer_lead(core: &Status, wall: Option<Stamp>) -> String {
 
 /// Alarms about wall clocks that are wrong, and about log time while it is.
 pub(super) fn alarms(core: &Status) -> Vec<String> {
-    let Some(LogTimeStatus { now, target: Some(target), wall }) = core.log_time else {
+    let Some(LogTimeStatus { now, target: Some(target), wall, .. }) = core.log_time else {
         return Vec::new();
     };
     let mut alarms = Vec::new();
