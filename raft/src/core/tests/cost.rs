@@ -1,4 +1,4 @@
-//! What must not cost anything: heartbeats allocate nothing, and an idle cluster says nothing else.
+//! Costs: heartbeats allocate nothing, and an idle cluster sends nothing else.
 
 use std::time::Duration;
 

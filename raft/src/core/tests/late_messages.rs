@@ -1,4 +1,4 @@
-//! How a core handles messages that are late, repeated, or from a node that cannot know.
+//! Messages that are late, repeated, or from a node that cannot know better.
 
 use std::time::Duration;
 
