@@ -112,7 +112,7 @@ fn main() -> ExitCode {
             let work = match args.seeds {
                 Some(seeds) => Work { seeds, until: None },
                 None => {
-                    let first = args.first.unwrap_or_else(fresh_seed);
+                    let first = args.first.unwrap_or_else(seed_from_time);
                     let minutes = args.minutes.unwrap_or(1.0).clamp(0.0, 1e6);
                     println!("seeds from {first} on, for {minutes} minutes");
                     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
 }
 
 /// A first seed derived from the time: each second has a million seeds, more than can run in it.
-fn fresh_seed() -> u64 {
+fn seed_from_time() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     now.as_secs() * 1_000_000
 }

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_life_that_is_durable_less_far_forgot() {
+    fn a_later_life_with_less_durable_has_forgotten() {
         let mut records = PeerRecords::default();
         records.check_hello(&hello(5, 50, 100)).unwrap();
         records.record_durable(NodeId(2), 130);

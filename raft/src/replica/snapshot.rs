@@ -144,7 +144,7 @@ impl SnapshotPolicy {
     }
 
     /// The last entry given to the state machine, or the last one of the snapshot that it restores.
-    pub(super) fn handed_out(&self) -> Index {
+    pub(super) fn last_given(&self) -> Index {
         self.last.0
     }
 

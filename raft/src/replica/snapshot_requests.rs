@@ -28,7 +28,7 @@ impl Replica {
     pub(super) fn accept_snapshot_request(&mut self, origin: Origin) {
         if let Some(key) = self.admit(origin, RequestStage::Snapshotting, RequestPayload::Empty, 0)
         {
-            let index = self.snapshots.handed_out();
+            let index = self.snapshots.last_given();
             self.snapshot_requests.waiting.push((index, key));
             self.serve_snapshot_requests();
         }

@@ -13,7 +13,7 @@ use crate::types::{Entries, Index, NodeId, Now, SnapshotMeta, Term};
     "up to index {index}, the state machine had {proposals} proposals to apply, but reported \
      {outcomes} outcomes"
 )]
-pub(super) struct AppliedError {
+pub(super) struct OutcomeCountError {
     /// The index reported as applied.
     index: Index,
     /// The number of proposals up to that index.
@@ -298,13 +298,13 @@ impl Replica {
         now: Now,
         index: Index,
         outcomes: &mut Vec<Outcome>,
-    ) -> Result<(), AppliedError> {
+    ) -> Result<(), OutcomeCountError> {
         let covered = self.writes.applying.partition_point(|applying| applying.index <= index);
         let proposals =
             self.writes.applying.range(..covered).filter(|applying| applying.is_proposal).count();
         let fits = covered > 0 && self.writes.applying[covered - 1].index == index;
         if !fits || proposals != outcomes.len() {
-            return Err(AppliedError { index, proposals, outcomes: outcomes.len() });
+            return Err(OutcomeCountError { index, proposals, outcomes: outcomes.len() });
         }
         self.now = self.now.then(now);
         let mut outcomes = outcomes.drain(..);

@@ -19,9 +19,10 @@ use super::checks::{CheckResult, check};
 use super::disk::SimDisk;
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
+use super::faults::CrashCause;
 use super::kv::Command;
 use super::options::{ClientAccessPlan, FaultKind, NetworkPlan, Plan};
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use super::world::{World, node_id};
 use crate::core;
 use crate::types::{NodeId, Time};
@@ -34,7 +35,7 @@ const PUT_BACK_MAX: u32 = 4;
 pub(super) struct AmnesiaPlan {
     /// `None`: one voter, in reach of its leader.
     beyond: Option<BeyondTolerance>,
-    interval: (Duration, Duration),
+    interval: DurationRange,
 }
 
 /// The cases beyond what Raft tolerates.
@@ -80,14 +81,14 @@ impl AmnesiaPlan {
         let high = random.pick(&[30, 100, 300]);
         Some(AmnesiaPlan {
             beyond,
-            interval: (Duration::from_millis(5), Duration::from_millis(high)),
+            interval: DurationRange::new(Duration::from_millis(5), Duration::from_millis(high)),
         })
     }
 }
 
 /// An earlier state of a disk.
 #[derive(Debug)]
-struct Copy {
+struct FolderCopy {
     disk: SimDisk,
     /// The node's life at that time.
     life: u64,
@@ -110,7 +111,7 @@ struct FencedNode {
 /// The folders that were put back, and the nodes' reports.
 #[derive(Debug, Default)]
 pub(super) struct Amnesia {
-    copies: BTreeMap<usize, Copy>,
+    copies: BTreeMap<usize, FolderCopy>,
     fenced: Option<FencedNode>,
     /// Disks that were put back and have not been opened since.
     unopened: BTreeSet<usize>,
@@ -136,7 +137,7 @@ pub(super) struct Amnesia {
 impl World {
     pub(super) fn schedule_amnesia(&mut self) {
         if let Some(plan) = &self.plan.amnesia {
-            let first = plan.interval.1 + self.plan.election_timeout.max;
+            let first = plan.interval.max + self.plan.election_timeout.max;
             self.schedule_after(first, SimEvent::AmnesiaFault);
         }
     }
@@ -153,7 +154,7 @@ impl World {
         let Some(plan) = self.plan.amnesia.clone().filter(|_| !self.faults_ended) else {
             return Ok(());
         };
-        let pause = self.random.duration(plan.interval);
+        let pause = self.random.duration_in(plan.interval);
         self.schedule_after(pause, SimEvent::AmnesiaFault);
         match plan.beyond {
             None => self.put_back_in_reach(),
@@ -168,15 +169,15 @@ impl World {
 
     fn copy_disk(&mut self, node: usize) {
         let process = &self.processes[node];
-        let copy = Copy { disk: process.disk.durable_copy(), life: process.life };
+        let copy = FolderCopy { disk: process.disk.durable_copy(), life: process.life };
         self.trace.record(self.now, &node, || format!("the folder of node {} is copied", node + 1));
         self.amnesia.copies.insert(node, copy);
     }
 
     /// Replaces a node's folder by the copy.
-    fn put_back(&mut self, node: usize, copy: &Copy) {
+    fn put_back(&mut self, node: usize, copy: &FolderCopy) {
         let loses_power = self.random.chance(5_000);
-        self.crash(node, loses_power);
+        self.crash(node, CrashCause::power_loss_if(loses_power));
         self.trace.record(self.now, &(node, copy.life), || {
             format!(
                 "the folder of node {} is put back to what it was in life {}",
@@ -259,7 +260,7 @@ impl World {
     }
 
     /// The sequence of the last frame of a copy.
-    fn frame_of(&self, copy: &Copy) -> Option<u64> {
+    fn frame_of(&self, copy: &FolderCopy) -> Option<u64> {
         let (_, recovered) =
             crate::storage::Log::open(copy.disk.durable_copy(), self.log_options()).ok()?;
         Some(recovered.saved.position.sequence)
@@ -283,7 +284,7 @@ impl World {
         let nodes = self.plan.nodes as u64;
         let wanted = if beyond == BeyondTolerance::TwoNodes { 2 } else { 1 };
         let fits =
-            |copy: &Copy, life: u64| beyond != BeyondTolerance::OlderLife || copy.life < life;
+            |copy: &FolderCopy, life: u64| beyond != BeyondTolerance::OlderLife || copy.life < life;
         let ready: Vec<usize> = {
             let copies = self.amnesia.copies.iter();
             let fits = copies.filter(|(node, copy)| fits(copy, self.processes[**node].life));
@@ -423,7 +424,7 @@ impl World {
         self.amnesia.evidence.retain(|&(_, other), _| other != at);
     }
 
-    pub(super) fn write_acknowledged(&mut self, command: Command) {
+    pub(super) fn record_acknowledged(&mut self, command: Command) {
         if self.plan.amnesia.is_some() {
             self.amnesia.acknowledged.insert(command.id());
         }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::checks::CheckResult;
-use super::checks::leases::{Holder, check_exclusive};
+use super::checks::leases::{LeaseState, check_exclusive};
 use super::clock::WIDE_DRIFT;
 use super::mutant::Mutant;
 use super::options::{ClientAccessPlan, Plan};
@@ -95,7 +95,7 @@ impl World {
         }
         let holder = |place: usize| {
             let running = self.processes[place].running.as_ref()?;
-            Some(Holder::of(running.replica.core(), self.clock(place)))
+            Some(LeaseState::of(running.replica.core(), self.clock(place)))
         };
         let Some(this) = holder(node) else { return Ok(()) };
         (0..self.plan.nodes)

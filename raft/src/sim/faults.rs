@@ -10,25 +10,40 @@ use super::options::FaultKind;
 use super::process::Process;
 use super::world::World;
 
+/// The cause of a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CrashCause {
+    /// The process is killed; the kernel keeps its writes.
+    Kill,
+    /// The machine loses power, and with it some unsynced writes.
+    PowerLoss,
+}
+
+impl CrashCause {
+    pub(super) fn power_loss_if(loses_power: bool) -> CrashCause {
+        if loses_power { CrashCause::PowerLoss } else { CrashCause::Kill }
+    }
+}
+
 impl World {
     /// Injects one of the faults of this run, and schedules the next.
-    pub(super) fn fault(&mut self) -> CheckResult {
+    pub(super) fn inject_fault(&mut self) -> CheckResult {
         if self.faults_ended || self.plan.faults.is_empty() {
             return Ok(());
         }
-        let pause = self.random.duration(self.plan.fault_interval);
+        let pause = self.random.duration_in(self.plan.fault_interval);
         self.schedule_after(pause, SimEvent::Fault);
         if self.is_quiet() {
             return Ok(());
         }
         let kind = self.random.pick(&self.plan.faults);
-        let node = self.victim();
+        let node = self.draw_target();
         let down = Duration::from_millis(self.random.pick(&[1, 30, 300, 1_500]));
         self.trace.record(self.now, &(node, down), || {
             format!("fault: {kind:?} at {} for {down:?}", node + 1)
         });
         match kind {
-            FaultKind::Partition | FaultKind::CutLinks | FaultKind::Deaf => {
+            FaultKind::Partition | FaultKind::CutLinks | FaultKind::OneWayCut => {
                 self.cut_links(kind, node);
                 self.schedule_after(down * 2, SimEvent::Heal);
             }
@@ -43,9 +58,11 @@ impl World {
                     self.break_link(node, other);
                 }
             }
-            FaultKind::Kill => self.crash(node, false),
-            FaultKind::PowerLoss => self.crash(node, true),
-            FaultKind::Blackout => (0..self.plan.nodes).for_each(|node| self.crash(node, true)),
+            FaultKind::Kill => self.crash(node, CrashCause::Kill),
+            FaultKind::PowerLoss => self.crash(node, CrashCause::PowerLoss),
+            FaultKind::Blackout => {
+                (0..self.plan.nodes).for_each(|node| self.crash(node, CrashCause::PowerLoss))
+            }
             FaultKind::PowerLossAmidEffects => {
                 let effects = self.random.below(40);
                 self.processes[node].effects_left = Some(effects);
@@ -83,8 +100,8 @@ impl World {
     /// grows beyond what the others will have.
     fn isolate(&mut self, node: usize) -> CheckResult {
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
-            self.network.set_cut(node, other, true);
-            self.network.set_cut(other, node, true);
+            self.network.cut_link(node, other);
+            self.network.cut_link(other, node);
         }
         let elections = self.random.pick(&[3, 6, 12]);
         self.schedule_after(self.plan.election_timeout.max * elections, SimEvent::Heal);
@@ -94,7 +111,7 @@ impl World {
     }
 
     /// The node of the next fault: half of the time a leader, because faults of leaders find most.
-    fn victim(&mut self) -> usize {
+    fn draw_target(&mut self) -> usize {
         let any_node = self.random.below(self.plan.nodes as u64) as usize;
         let leads = |node: &usize| {
             self.processes[*node]
@@ -113,12 +130,12 @@ impl World {
     fn cut_links(&mut self, kind: FaultKind, node: usize) {
         let nodes = self.plan.nodes;
         let side: Vec<bool> = (0..nodes).map(|_| self.random.chance(5_000)).collect();
-        let deaf = self.random.chance(5_000);
+        let cuts_incoming = self.random.chance(5_000);
         self.count_fault(match kind {
             FaultKind::Partition => FaultCounter::Partitioned,
             FaultKind::CutLinks => FaultCounter::LinksCut,
-            _ if deaf => FaultCounter::Deaf,
-            _ => FaultCounter::Mute,
+            _ if cuts_incoming => FaultCounter::ReceivesNothing,
+            _ => FaultCounter::SendsNothing,
         });
         for from in 0..nodes {
             for to in 0..nodes {
@@ -126,7 +143,7 @@ impl World {
                     FaultKind::Partition => side[from] != side[to],
                     FaultKind::CutLinks => self.random.chance(3_000),
                     _ => {
-                        if deaf {
+                        if cuts_incoming {
                             to == node
                         } else {
                             from == node
@@ -134,7 +151,7 @@ impl World {
                     }
                 };
                 if cut && from != to {
-                    self.network.set_cut(from, to, true);
+                    self.network.cut_link(from, to);
                 }
             }
         }
@@ -142,11 +159,11 @@ impl World {
 
     /// Delays messages to a node by about an election, and soon cuts its outgoing links.
     fn delay_incoming(&mut self, node: usize) {
-        let delay = self.random.duration(self.plan.election_timeout.bounds());
+        let delay = self.random.duration_in(self.plan.election_timeout.into());
         for other in (0..self.plan.nodes).filter(|&other| other != node) {
             self.network.delay_link(other, node, delay);
         }
-        let until = self.random.duration((Duration::ZERO, self.plan.heartbeat_interval * 2));
+        let until = self.random.duration(Duration::ZERO, self.plan.heartbeat_interval * 2);
         self.schedule_after(until, SimEvent::CutDelayedLinks { node });
         self.count_fault(FaultCounter::DelayedNode);
     }
@@ -167,25 +184,25 @@ impl World {
         if self.faults_ended || self.is_quiet() {
             return;
         }
-        let down = self.random.duration(self.plan.election_timeout.bounds())
+        let down = self.random.duration_in(self.plan.election_timeout.into())
             * self.random.pick(&[1, 2, 4]);
         self.trace.record(self.now, &(node, down), || {
             format!("fault: the new leader {} fails for {down:?}", node + 1)
         });
         self.count_fault(FaultCounter::LeaderFailed);
         match self.random.below(4) {
-            0 => self.crash(node, false),
+            0 => self.crash(node, CrashCause::Kill),
             1 => self.pause(node, down),
             _ => {
                 let kept = self.random.below(self.plan.nodes as u64) as usize;
                 if self.plan.access.lease.is_some() && kept != node {
-                    let pause = self.random.duration(self.plan.election_timeout.bounds())
+                    let pause = self.random.duration_in(self.plan.election_timeout.into())
                         * self.random.pick(&[1, 2]);
                     self.schedule_after(pause, SimEvent::LastFollowerFails { node: kept });
                 }
                 for other in (0..self.plan.nodes).filter(|&other| other != node && other != kept) {
-                    self.network.set_cut(node, other, true);
-                    self.network.set_cut(other, node, true);
+                    self.network.cut_link(node, other);
+                    self.network.cut_link(other, node);
                 }
                 self.schedule_after(down, SimEvent::Heal);
             }
@@ -198,11 +215,11 @@ impl World {
             return;
         }
         if self.random.chance(5_000) {
-            self.crash(node, false);
+            self.crash(node, CrashCause::Kill);
         } else {
             let down = self
                 .random
-                .duration((self.plan.election_timeout.min / 4, self.plan.election_timeout.min));
+                .duration(self.plan.election_timeout.min / 4, self.plan.election_timeout.min);
             self.pause(node, down);
         }
     }
@@ -242,7 +259,8 @@ impl World {
     }
 
     /// A process dies; its storage thread may be in the middle of a batch.
-    pub(super) fn crash(&mut self, node: usize, loses_power: bool) {
+    pub(super) fn crash(&mut self, node: usize, cause: CrashCause) {
+        let loses_power = cause == CrashCause::PowerLoss;
         self.count_interrupted_change(node);
         let process = &mut self.processes[node];
         process.paused = None;

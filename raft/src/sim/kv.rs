@@ -17,7 +17,7 @@ pub(super) const COMMAND_BYTES: usize = 18;
 pub(super) const ID_STEP: u64 = 1 << 16;
 
 /// A key that no client uses: only corruption writes it.
-const WRONG_KEY: u8 = u8::MAX;
+const CORRUPTION_KEY: u8 = u8::MAX;
 
 /// A command of the simulator's clients, with a unique id by which it is recognised in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,17 +148,17 @@ impl Kv {
 
     /// Corrupts the state where no client looks, so that answers stay correct.
     pub(super) fn corrupt_state(&mut self) {
-        self.values.insert(WRONG_KEY, Value { number: 1, index: Index(0) });
+        self.values.insert(CORRUPTION_KEY, Value { number: 1, index: Index(0) });
     }
 
     pub(super) fn is_corrupt(&self) -> bool {
-        self.values.contains_key(&WRONG_KEY)
+        self.values.contains_key(&CORRUPTION_KEY)
     }
 
     /// The state without the corruption.
     pub(super) fn corrected(&self) -> Kv {
         let mut right = self.clone();
-        right.values.remove(&WRONG_KEY);
+        right.values.remove(&CORRUPTION_KEY);
         right
     }
 

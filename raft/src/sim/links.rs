@@ -105,7 +105,7 @@ impl World {
             || format!("{bytes:02x?} became {decoded:?}"),
         )?;
         let connection = self.network.connection(node, to);
-        let delay = self.random.duration(self.network.plan.delay);
+        let delay = self.random.duration_in(self.network.plan.delay);
         self.schedule_after(delay, SimEvent::LinkBreaks { a: node, b: to, connection });
         Ok(())
     }

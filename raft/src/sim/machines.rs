@@ -10,9 +10,10 @@ use super::checks::{CheckResult, check};
 use super::disk::SimDisk;
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
+use super::faults::CrashCause;
 use super::kv::{FailureMode, Kv};
 use super::options::Plan;
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use super::world::World;
 use crate::core::{Config, ElectionTimeout, Role};
 use crate::replica::{
@@ -30,7 +31,7 @@ pub(super) struct MachinePlan {
     may_be_slow: bool,
     /// A machine may return an error or panic.
     may_fail: bool,
-    interval: (Duration, Duration),
+    interval: DurationRange,
     /// The bound on a leader's backlog, in bytes.
     backlog_bytes: usize,
     /// The longest time for which it may be exceeded.
@@ -48,7 +49,7 @@ impl MachinePlan {
             is_stepwise: random.chance(5_000),
             may_be_slow: random.chance(7_000),
             may_fail: random.chance(5_000),
-            interval: (timeout / 2, timeout * 10),
+            interval: DurationRange::new(timeout / 2, timeout * 10),
             backlog_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             backlog_timeout: timeout * random.pick(&[1, 4]),
             unapplied_log_bytes: random.pick(&[None, None, Some(3_000)]),
@@ -83,15 +84,15 @@ impl MachineHost for SimHost<'_> {
 impl World {
     pub(super) fn schedule_machine_faults(&mut self) {
         if let Some(plan) = &self.plan.machines {
-            let pause = self.machine_random.duration(plan.interval);
+            let pause = self.machine_random.duration_in(plan.interval);
             self.schedule_after(pause, SimEvent::MachineFault);
         }
     }
 
     /// Makes a state machine slow or failing, and schedules the next time.
-    pub(super) fn machine_fault(&mut self) {
+    pub(super) fn inject_machine_fault(&mut self) {
         let Some(plan) = self.plan.machines.clone().filter(|_| !self.faults_ended) else { return };
-        let pause = self.machine_random.duration(plan.interval);
+        let pause = self.machine_random.duration_in(plan.interval);
         self.schedule_after(pause, SimEvent::MachineFault);
         let node = self.machine_random.below(self.plan.nodes as u64) as usize;
         let is_failing = self.machine_random.chance(5_000);
@@ -113,10 +114,10 @@ impl World {
     fn machine_delay(&mut self, node: usize) -> Option<Duration> {
         if self.processes[node].machine_slow_until > self.now && !self.faults_ended {
             let ElectionTimeout { min: shorter, max: longer } = self.plan.election_timeout;
-            return Some(self.machine_random.duration((shorter / 2, longer * 2)));
+            return Some(self.machine_random.duration(shorter / 2, longer * 2));
         }
         let delay = self.plan.apply_delay?;
-        Some(self.random.duration(delay))
+        Some(self.random.duration_in(delay))
     }
 
     pub(super) fn queue_machine_job(&mut self, node: usize, job: MachineJob) -> CheckResult {
@@ -126,11 +127,11 @@ impl World {
                 self.checks.applied(node, entries)?;
             }
             MachineJob::Restore(meta) => {
-                let replaces_wrong = self.is_diverged(node);
-                if replaces_wrong {
+                let replaces_diverged = self.is_diverged(node);
+                if replaces_diverged {
                     self.count_fault(FaultCounter::StateReplaced);
                 }
-                self.checks.restored(node, meta, replaces_wrong)?;
+                self.checks.restored(node, meta, replaces_diverged)?;
             }
             MachineJob::Query { .. }
             | MachineJob::TakeSnapshot(_)
@@ -154,7 +155,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, node: usize) -> CheckResult {
+    pub(super) fn run_machine_jobs(&mut self, node: usize) -> CheckResult {
         if let Some(running) = &mut self.processes[node].running {
             running.is_machine_busy = false;
         }
@@ -195,11 +196,11 @@ impl World {
                 if !is_corrupt {
                     self.checks.check_state_of(node, &meta, &running.machine)?;
                 }
-                self.state_restored(node, meta.index, is_corrupt);
+                self.on_state_restored(node, meta.index, is_corrupt);
             }
             if self.processes[node].disk.is_powered_off() {
                 self.count_fault(FaultCounter::PowerLostAmidCalls);
-                self.crash(node, true);
+                self.crash(node, CrashCause::PowerLoss);
                 return Ok(());
             }
         }
@@ -207,9 +208,13 @@ impl World {
     }
 
     /// A node reports that its state machine has failed. The operator restarts it after a while.
-    pub(super) fn machine_failed(&mut self, node: usize, failure: &MachineFailure) -> CheckResult {
+    pub(super) fn on_machine_failed(
+        &mut self,
+        node: usize,
+        failure: &MachineFailure,
+    ) -> CheckResult {
         if failure.callback == MachineCallback::Digest && !failure.has_panicked {
-            return self.state_found(node);
+            return self.on_state_diverged(node);
         }
         let process = &self.processes[node];
         let is_restore = failure.callback == MachineCallback::Restore;
@@ -229,7 +234,7 @@ impl World {
             "a state machine fails only with a cause",
             || format!("node {}: {failure}", node + 1),
         )?;
-        self.count_fault(FaultCounter::MachineFailing);
+        self.count_fault(FaultCounter::MachineFailed);
         let pause = self.plan.election_timeout.max * self.machine_random.pick(&[1, 6, 30]);
         let life = self.processes[node].life;
         self.schedule_after(pause, SimEvent::Restart { node, life });
@@ -237,7 +242,7 @@ impl World {
     }
 
     /// A node has stopped because its state machine has failed and its quota is full.
-    pub(super) fn unapplied_log_full(
+    pub(super) fn on_unapplied_log_full(
         &mut self,
         node: usize,
         full: &UnappliedLogFull,
@@ -254,7 +259,7 @@ impl World {
     }
 
     /// A node reports that its snapshot is unreadable, and requests another one.
-    pub(super) fn snapshot_damaged(&mut self, node: usize, index: Index) -> CheckResult {
+    pub(super) fn on_snapshot_damaged(&mut self, node: usize, index: Index) -> CheckResult {
         let process = &self.processes[node];
         let disk = &process.disk;
         let has_cause = disk.take_failure()
@@ -271,11 +276,11 @@ impl World {
         )?;
         // The entries that the state machine had applied are lost with it.
         self.checks.state_lost(node);
-        self.count_fault(FaultCounter::SnapshotAsked);
+        self.count_fault(FaultCounter::SnapshotRequested);
         Ok(())
     }
 
-    pub(super) fn tune_machine(&self, config: &mut Config) {
+    pub(super) fn set_machine_options(&self, config: &mut Config) {
         if let Some(plan) = &self.plan.machines {
             (config.backlog_bytes, config.backlog_timeout) =
                 (plan.backlog_bytes, plan.backlog_timeout);
@@ -293,7 +298,7 @@ impl World {
     /// The operator restarts a process, as with a newer version of the program.
     pub(super) fn restart_process(&mut self, node: usize) {
         if !self.processes[node].disk.is_damaged() {
-            self.crash(node, false);
+            self.crash(node, CrashCause::Kill);
         }
     }
 

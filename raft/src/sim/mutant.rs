@@ -201,7 +201,7 @@ impl Mutant {
                 Some("leadership_moves_at_once_to_a_target_that_lacks_nothing")
             }
             #[cfg(feature = "mutants")]
-            Mutant::Core(mutant) => test_of_install(*mutant),
+            Mutant::Core(mutant) => test_of_rare_fault(*mutant),
             _ => None,
         }
     }
@@ -234,7 +234,7 @@ impl Mutant {
 /// The tests for faults that need a rare coincidence, such as a start during an installation: 2,500
 /// seeds detect none of these.
 #[cfg(feature = "mutants")]
-fn test_of_install(mutant: crate::core::Mutant) -> Option<&'static str> {
+fn test_of_rare_fault(mutant: crate::core::Mutant) -> Option<&'static str> {
     use crate::core::Mutant;
     match mutant {
         // No node votes twice, and no stranger asks, where all follow the rules.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::fault_counters::{FaultCounter, FaultCounters};
 use super::options::NetworkPlan;
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use crate::types::Time;
 
 /// The network. See the module.
@@ -73,6 +73,11 @@ impl Network {
         self.pair(a.min(b), a.max(b))
     }
 
+    pub(super) fn cut_link(&mut self, from: usize, to: usize) {
+        self.set_cut(from, to, true);
+    }
+
+    /// Cuts a directed link, or restores it.
     pub(super) fn set_cut(&mut self, from: usize, to: usize, cut: bool) {
         let pair = self.pair(from, to);
         self.cut[pair] = cut;
@@ -137,7 +142,7 @@ impl Network {
         }
         let straggles = random.chance(self.plan.straggling);
         let delay = if straggles {
-            random.duration((Duration::ZERO, self.plan.straggles))
+            random.duration(Duration::ZERO, self.plan.straggles)
         } else {
             self.delay(random)
         };
@@ -183,11 +188,11 @@ impl Network {
 
     /// Mostly short, sometimes as long as the plan allows.
     fn delay(&self, random: &mut Random) -> Duration {
-        let (low, high) = self.plan.delay;
+        let DurationRange { min: low, max: high } = self.plan.delay;
         if random.chance(8_000) {
-            random.duration((low, low * 10)).min(high)
+            random.duration(low, low * 10).min(high)
         } else {
-            random.duration((low, high))
+            random.duration(low, high)
         }
     }
 }
@@ -199,7 +204,7 @@ mod tests {
     #[test]
     fn messages_of_a_connection_keep_their_order() {
         let mut random = Random::new(1);
-        let delay = (Duration::from_micros(1), Duration::from_millis(50));
+        let delay = DurationRange::new(Duration::from_micros(1), Duration::from_millis(50));
         let mut network = Network::new(2, NetworkPlan { delay, ..NetworkPlan::without_faults() });
         assert_eq!(network.on_connection(Time(0), 0, 1, &mut random), Delivery::Lost);
         network.connect(0, 1);
@@ -213,7 +218,7 @@ mod tests {
                 delivery => panic!("{delivery:?}"),
             }
         }
-        network.set_cut(0, 1, true);
+        network.cut_link(0, 1);
         assert!(matches!(network.on_connection(Time(500), 0, 1, &mut random), Delivery::Breaks(_)));
         network.heal();
         assert_eq!(

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::checks::{CheckResult, Violation, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
+use super::faults::CrashCause;
 use super::operator_requests::OperatorRequest;
 use super::options::{FaultKind, OperatorPlan, Plan};
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use super::world::{World, node_id};
 use crate::core::Core;
 use crate::replica::{AdminRequest, Outcome, Request, RequestId};
@@ -19,13 +20,13 @@ use crate::types::{Configuration, DiskId, FeatureLevel, Member, MemberChange, No
 use crate::wire::Version;
 
 /// One run in this number has an operator.
-const ONE_IN: u64 = 4;
+const RUNS_PER_OPERATOR: u64 = 4;
 
 impl OperatorPlan {
     /// Draws from its own random source, so that runs without an operator do not depend on it.
     pub(super) fn draw(seed: u64, plan: &mut Plan) -> Option<OperatorPlan> {
         let mut random = Random::new(seed ^ 0x6f70_6572_6174_6f72);
-        if random.below(ONE_IN) > 0 {
+        if random.below(RUNS_PER_OPERATOR) > 0 {
             return None;
         }
         let initial_members = plan.nodes.min(5);
@@ -36,7 +37,7 @@ impl OperatorPlan {
         let high = random.pick(&[30, 100, 300]);
         Some(OperatorPlan {
             initial_members,
-            interval: (Duration::from_millis(1), Duration::from_millis(high)),
+            interval: DurationRange::new(Duration::from_millis(1), Duration::from_millis(high)),
             transfers: random.pick(&[0, 2_000, 7_000]),
             wipes: random.chance(3_000),
             promotion_lag: random.pick(&[3, 1_000]),
@@ -66,7 +67,7 @@ impl World {
 
     pub(super) fn schedule_operator(&mut self) {
         if let Some(operator) = &self.plan.operator {
-            let first = operator.interval.1 * 2;
+            let first = operator.interval.max * 2;
             self.schedule_after(first, SimEvent::OperatorActs);
         }
     }
@@ -112,7 +113,7 @@ impl World {
         if self.faults_ended && self.operator.wiped.is_none() {
             return Ok(());
         }
-        let pause = self.random.duration(plan.interval);
+        let pause = self.random.duration_in(plan.interval);
         self.schedule_after(pause, SimEvent::OperatorActs);
         // Often one request at a time: a request that waits for another may be out of date when it
         // is carried out.
@@ -146,7 +147,7 @@ impl World {
             return self.wipe(&configuration);
         }
         if plan.shrinks_to_one_vote && self.random.chance(5_000) {
-            return self.shrink(leader, &configuration);
+            return self.shrink_to_one_vote(leader, &configuration);
         }
         let changes = self.draw_changes(&configuration);
         self.ask_for_change(leader, changes)
@@ -155,7 +156,7 @@ impl World {
     /// Demotes all voters but one, which is not the leader, and promotes the leader again at once.
     ///
     /// For a moment these two nodes use different configurations.
-    fn shrink(&mut self, leader: usize, configuration: &Configuration) -> CheckResult {
+    fn shrink_to_one_vote(&mut self, leader: usize, configuration: &Configuration) -> CheckResult {
         let own = node_id(leader);
         let others: Vec<NodeId> =
             configuration.voters.iter().copied().filter(|&voter| voter != own).collect();
@@ -209,7 +210,7 @@ impl World {
         self.processes[place].is_lost = true;
         self.operator.wiped = Some(place);
         self.count_fault(FaultCounter::Wiped);
-        self.crash(place, true);
+        self.crash(place, CrashCause::PowerLoss);
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl World {
             self.count_fault(FaultCounter::JointBegun);
         }
         if !votes {
-            self.count_fault(FaultCounter::LeaderUnvoted);
+            self.count_fault(FaultCounter::LeaderDemoted);
         }
     }
 
@@ -289,7 +290,7 @@ impl World {
                 && configuration.voters == [core.id()].into()
         };
         if is_enabled && self.core(node).is_some_and(is_sole_voter) {
-            let pause = self.random.duration((Duration::ZERO, self.plan.election_timeout.min));
+            let pause = self.random.duration(Duration::ZERO, self.plan.election_timeout.min);
             self.schedule_after(pause, SimEvent::LastFollowerFails { node });
         }
     }
@@ -319,7 +320,7 @@ impl World {
             format!("node {} has carried out {order:?}", node + 1)
         })?;
         if order.is_reuse && matches!(outcome, Outcome::Refused(_)) {
-            self.count_fault(FaultCounter::IdAskedAgain);
+            self.count_fault(FaultCounter::UsedIdRequested);
         }
         Ok(true)
     }

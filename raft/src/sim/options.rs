@@ -6,7 +6,7 @@ use super::amnesia::AmnesiaPlan;
 use super::clock::MOST_DRIFT;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use super::state_faults::StateFaultPlan;
 use crate::core::{ElectionTimeout, Lease};
 use crate::replica::Limits;
@@ -96,7 +96,7 @@ pub(super) struct Plan {
     pub(super) heartbeat_interval: Duration,
     pub(super) request_timeout: Duration,
     pub(super) network: NetworkPlan,
-    pub(super) disk_latency: (Duration, Duration),
+    pub(super) disk_latency: DurationRange,
     /// The chance, in ten thousand, that the disk stalls for longer than an election timeout.
     pub(super) disk_stall: u32,
     /// The longest time that the storage thread is idle before it marks the log.
@@ -106,7 +106,7 @@ pub(super) struct Plan {
     /// The longest delay of a timer.
     pub(super) timer_delay: Duration,
     /// The duration of a job of the state machine, if it has a thread of its own.
-    pub(super) apply_delay: Option<(Duration, Duration)>,
+    pub(super) apply_delay: Option<DurationRange>,
     pub(super) segment_bytes: u64,
     pub(super) tail_bytes: usize,
     pub(super) message_bytes: usize,
@@ -124,13 +124,13 @@ pub(super) struct Plan {
     pub(super) clients: usize,
     /// The most requests that a client has in flight.
     pub(super) window: usize,
-    pub(super) think: (Duration, Duration),
+    pub(super) think: DurationRange,
     pub(super) keys: u64,
     /// The share of reads among the requests, in ten thousand.
     pub(super) reads: u32,
     /// The longest time from an election to the failure of the leader, if new leaders fail.
     pub(super) leader_fails_within: Option<Duration>,
-    pub(super) fault_interval: (Duration, Duration),
+    pub(super) fault_interval: DurationRange,
     pub(super) faults: Vec<FaultKind>,
     /// How clients reach the state machine.
     pub(super) access: ClientAccessPlan,
@@ -195,7 +195,7 @@ impl ClientAccessPlan {
 pub(super) struct OperatorPlan {
     /// The number of initial members; they have the lowest ids.
     pub(super) initial_members: usize,
-    pub(super) interval: (Duration, Duration),
+    pub(super) interval: DurationRange,
     /// The chance, in ten thousand, of a leadership transfer instead of a membership change.
     pub(super) transfers: u32,
     pub(super) wipes: bool,
@@ -208,7 +208,7 @@ pub(super) struct OperatorPlan {
 /// How the network treats messages.
 #[derive(Clone, Debug)]
 pub(super) struct NetworkPlan {
-    pub(super) delay: (Duration, Duration),
+    pub(super) delay: DurationRange,
     /// The chance, in ten thousand, that a message takes longer than an election.
     pub(super) straggling: u32,
     /// The longest delay of such a message.
@@ -229,7 +229,7 @@ pub(super) enum FaultKind {
     /// Some directed links lose all messages.
     CutLinks,
     /// A node receives nothing, or nothing that it sends arrives.
-    Deaf,
+    OneWayCut,
     /// A node's messages are lost and it receives late: the others may elect another leader before
     /// it receives the last answers.
     DelayedNode,
@@ -266,7 +266,7 @@ pub(super) enum FaultKind {
 const ALL_FAULTS: [FaultKind; 18] = [
     FaultKind::Partition,
     FaultKind::CutLinks,
-    FaultKind::Deaf,
+    FaultKind::OneWayCut,
     FaultKind::DelayedNode,
     FaultKind::Isolated,
     FaultKind::BreakLink,
@@ -305,14 +305,14 @@ impl Plan {
             heartbeat_interval: millis(shorter / random.pick(&[2, 3, 5])),
             request_timeout: millis(random.between(100, 1_500)),
             network: NetworkPlan::draw(random, election_timeout.max * 3),
-            disk_latency: (micros(20), micros(disk_high)),
+            disk_latency: DurationRange::new(micros(20), micros(disk_high)),
             disk_stall: random.pick(&[0, 0, 0, 20]),
             idle_pause: millis(random.pick(&[1, 300])),
             drift: random.pick(&[0, 50, MOST_DRIFT]),
             timer_delay: micros(random.pick(&[0, 100, 20_000])),
             apply_delay: random
                 .chance(5_000)
-                .then(|| (micros(1), micros(random.pick(&[100, 20_000])))),
+                .then(|| DurationRange::new(micros(1), micros(random.pick(&[100, 20_000])))),
             segment_bytes: random.pick(&[1_024, 4_096, 16_384]),
             tail_bytes: random.pick(&[1, 300, 2_000, 1 << 20]),
             message_bytes: random.pick(&[1, 200, 1 << 20]),
@@ -336,11 +336,11 @@ impl Plan {
             },
             clients: random.between(1, 4) as usize,
             window: random.pick(&[1, 1, 4]),
-            think: (micros(100), millis(think_high)),
+            think: DurationRange::new(micros(100), millis(think_high)),
             keys: random.between(1, 5),
             reads: random.pick(&[2_500, 2_500, 8_000]),
             leader_fails_within: random.chance(2_500).then(|| millis(random.pick(&[1, 10, 100]))),
-            fault_interval: (millis(1), millis(fault_high)),
+            fault_interval: DurationRange::new(millis(1), millis(fault_high)),
             faults: Plan::draw_faults(random),
             access: ClientAccessPlan::none(),
             operator: None,
@@ -363,7 +363,7 @@ impl NetworkPlan {
     fn draw(random: &mut Random, straggles: Duration) -> NetworkPlan {
         let high = random.pick(&[1, 5, 30, 120]);
         NetworkPlan {
-            delay: (Duration::from_micros(50), Duration::from_millis(high)),
+            delay: DurationRange::new(Duration::from_micros(50), Duration::from_millis(high)),
             straggling: random.pick(&[0, 0, 50, 500]),
             straggles,
             loss: random.pick(&[0, 0, 100, 500, 2_000]),
@@ -375,7 +375,7 @@ impl NetworkPlan {
     /// A network that loses nothing.
     pub(super) fn without_faults() -> NetworkPlan {
         NetworkPlan {
-            delay: (Duration::from_micros(50), Duration::from_millis(2)),
+            delay: DurationRange::new(Duration::from_micros(50), Duration::from_millis(2)),
             straggling: 0,
             straggles: Duration::ZERO,
             loss: 0,

@@ -37,7 +37,7 @@ pub(super) struct Process {
     /// The state machine is slow until this time.
     pub(super) machine_slow_until: Time,
     /// The state is corrupted since this entry or an earlier one.
-    pub(super) wrong_since: Option<Index>,
+    pub(super) corrupted_since: Option<Index>,
 }
 
 /// The life that began with the opening of a log, and how far the log was durable.
@@ -89,7 +89,7 @@ impl Process {
             clock,
             timer_at: None,
             machine_slow_until: Time(0),
-            wrong_since: None,
+            corrupted_since: None,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::storage::{Log, LogOptions, StorageError, Worker};
 use crate::types::{ClusterId, DiskId, Entry, GroupId, Identity, Index, Life, Saved, Term};
 
 /// An opened log, its saved state, and its entries.
-type Opened = (Log<SimDisk>, Saved, Vec<Entry>);
+type OpenedLog = (Log<SimDisk>, Saved, Vec<Entry>);
 
 /// The part of the saved state that two logs with the same content share, wherever they begin.
 fn comparable(saved: &Saved) -> impl PartialEq + use<> {
@@ -122,7 +122,7 @@ impl World {
         config.retained_snapshots = self.plan.retained_snapshots;
         config.applying_bytes = self.plan.applying_bytes;
         config.pending_reads = self.plan.pending_reads;
-        self.tune_machine(&mut config);
+        self.set_machine_options(&mut config);
         config.lease = self.lease(node);
         if let Some(operator) = &self.plan.operator {
             config.promotion_lag = operator.promotion_lag;
@@ -136,7 +136,7 @@ impl World {
             invariant: "a node can start again",
             details: format!("node {} refuses its own log: {error}", node + 1),
         })?;
-        self.processes[node].wrong_since = None;
+        self.processes[node].corrupted_since = None;
         self.processes[node].running =
             Some(Running::new(replica, Worker::new(log), own, peer_records));
         for peer in (0..self.plan.nodes).filter(|&peer| peer != node) {
@@ -150,7 +150,7 @@ impl World {
         LogOptions { segment_bytes: self.plan.segment_bytes, tail_bytes: self.plan.tail_bytes }
     }
 
-    fn open_log(&self, node: usize) -> Result<Opened, StorageError> {
+    fn open_log(&self, node: usize) -> Result<OpenedLog, StorageError> {
         let (mut log, recovered) =
             Log::open_or_create(self.processes[node].disk.clone(), self.log_options(), || {
                 let id = node_id(node);

@@ -2,6 +2,27 @@
 
 use std::time::Duration;
 
+use crate::core::ElectionTimeout;
+
+/// A range of durations, both ends included.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DurationRange {
+    pub(super) min: Duration,
+    pub(super) max: Duration,
+}
+
+impl DurationRange {
+    pub(super) fn new(min: Duration, max: Duration) -> DurationRange {
+        DurationRange { min, max }
+    }
+}
+
+impl From<ElectionTimeout> for DurationRange {
+    fn from(timeout: ElectionTimeout) -> DurationRange {
+        DurationRange { min: timeout.min, max: timeout.max }
+    }
+}
+
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one
 /// word of state, and the same numbers on every machine.
 #[derive(Clone, Debug)]
@@ -42,7 +63,12 @@ impl Random {
     }
 
     /// A duration from `low` to `high`, both included.
-    pub(super) fn duration(&mut self, (low, high): (Duration, Duration)) -> Duration {
+    pub(super) fn duration(&mut self, low: Duration, high: Duration) -> Duration {
         Duration::from_nanos(self.between(low.as_nanos() as u64, high.as_nanos() as u64))
+    }
+
+    /// A duration in this range.
+    pub(super) fn duration_in(&mut self, range: DurationRange) -> Duration {
+        self.duration(range.min, range.max)
     }
 }

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 impl World {
     /// A client sends a request, unless its window is full.
-    pub(super) fn client(&mut self, client: usize) -> CheckResult {
+    pub(super) fn run_client(&mut self, client: usize) -> CheckResult {
         if self.faults_ended {
             return Ok(());
         }
-        let think = self.random.duration(self.plan.think);
+        let think = self.random.duration_in(self.plan.think);
         self.schedule_after(think, SimEvent::Client { client });
         let node = self.random.below(self.plan.nodes as u64) as usize;
         if self.clients.under_way[client] >= self.plan.window || !self.processes[node].is_awake() {
@@ -32,7 +32,7 @@ impl World {
         if client < self.plan.access.clients_with_sessions
             && matches!(kind, OperationKind::Write(_))
         {
-            return self.session_client(client, node);
+            return self.run_session_client(client, node);
         }
         self.ask(client, node, kind)
     }
@@ -108,7 +108,7 @@ impl World {
         match outcome {
             Outcome::Answer(answer) => {
                 if let OperationKind::Write(command) = operation.kind {
-                    self.write_acknowledged(command);
+                    self.record_acknowledged(command);
                 }
                 self.checks.answered(&operation, self.processes[node].life, answer)?;
                 self.clients.probes_answered[node] +=

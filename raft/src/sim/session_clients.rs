@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 3;
 
 impl World {
     /// A client with a session sends a request to this node.
-    pub(super) fn session_client(&mut self, client: usize, node: usize) -> CheckResult {
+    pub(super) fn run_session_client(&mut self, client: usize, node: usize) -> CheckResult {
         let state = self.session_clients.clients.entry(client).or_default();
         let Some(session) = state.session else {
             if std::mem::replace(&mut state.is_opening, true) {

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::event::SimEvent;
+use super::faults::CrashCause;
 use super::options::Plan;
 use super::random::Random;
 use super::world::World;
@@ -24,8 +25,8 @@ impl SnapshotRot {
         SnapshotRot { random: Random::new(seed ^ 0x726f_7474_656e_2e73), is_over: false }
     }
 
-    /// Draws whether this run has the fault: one run in [`RUNS`] of those without conflicting
-    /// faults.
+    /// Draws whether this run has the fault: one run in [`RUNS_PER_FAULT`] of those without
+    /// conflicting faults.
     ///
     /// Corrupted states and membership changes need the other nodes as a majority, put-back folders
     /// have unknown contents, and a failing state machine would hide the effect.
@@ -33,15 +34,15 @@ impl SnapshotRot {
         let takes_snapshots = plan.limits.snapshot_every_bytes < 1 << 20;
         let is_calm = plan.operator.is_none() && plan.machines.is_none() && plan.digests.is_none();
         let may_have_it = plan.nodes >= 3 && takes_snapshots && is_calm && plan.amnesia.is_none();
-        self.random.below(RUNS) == 0 && may_have_it
+        self.random.below(RUNS_PER_FAULT) == 0 && may_have_it
     }
 
     fn pause(&mut self, plan: &Plan) -> Duration {
-        self.random.duration((plan.election_timeout.max, plan.election_timeout.max * 10))
+        self.random.duration(plan.election_timeout.max, plan.election_timeout.max * 10)
     }
 }
 
-const RUNS: u64 = 4;
+const RUNS_PER_FAULT: u64 = 4;
 
 impl World {
     pub(super) fn schedule_snapshot_rot(&mut self) {
@@ -53,7 +54,7 @@ impl World {
 
     /// Damages the snapshot of a node whose log is compacted and whose disk may be damaged, if
     /// there is one, and otherwise tries again later.
-    pub(super) fn snapshot_rots(&mut self) {
+    pub(super) fn inject_snapshot_rot(&mut self) {
         if self.faults_ended || self.snapshot_rot.is_over {
             return;
         }
@@ -75,7 +76,7 @@ impl World {
             self.snapshot_rot.is_over = true;
             self.trace
                 .record(self.now, &node, || format!("fault: a snapshot of node {} rots", node + 1));
-            self.crash(node, false);
+            self.crash(node, CrashCause::Kill);
         }
     }
 }

@@ -4,14 +4,12 @@
 //! where no client looks. Its digest must show that within an interval, and the node must restore
 //! another state. In all other cases no node may report that states differ.
 
-use std::time::Duration;
-
 use super::checks::{CheckResult, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
 use super::kv::Kv;
 use super::options::{FaultKind, Plan};
-use super::random::Random;
+use super::random::{DurationRange, Random};
 use super::world::World;
 use crate::core::Event;
 use crate::replica::MachineRunner;
@@ -20,7 +18,7 @@ use crate::types::Index;
 /// How a state is corrupted in a run.
 #[derive(Clone, Debug)]
 pub(super) struct StateFaultPlan {
-    interval: (Duration, Duration),
+    interval: DurationRange,
 }
 
 impl StateFaultPlan {
@@ -35,7 +33,7 @@ impl StateFaultPlan {
             plan.nodes >= 3 && plan.operator.is_none() && !plan.faults.iter().any(takes_nodes);
         let is_on = plan.limits.digest_interval > 0 && plan.feature_level.is_above_base();
         let timeout = plan.election_timeout.max;
-        let draw = StateFaultPlan { interval: (timeout / 2, timeout * 20) };
+        let draw = StateFaultPlan { interval: DurationRange::new(timeout / 2, timeout * 20) };
         (is_sure && is_on && random.chance(6_000)).then_some(draw)
     }
 }
@@ -43,22 +41,22 @@ impl StateFaultPlan {
 impl World {
     pub(super) fn schedule_state_faults(&mut self) {
         if let Some(plan) = &self.plan.digests {
-            let pause = self.machine_random.duration(plan.interval);
+            let pause = self.machine_random.duration_in(plan.interval);
             self.schedule_after(pause, SimEvent::StateFault);
         }
     }
 
     /// Corrupts the state of one machine, unless one is corrupted already.
-    pub(super) fn state_fault(&mut self) {
+    pub(super) fn inject_state_fault(&mut self) {
         let Some(plan) = self.plan.digests.clone().filter(|_| !self.faults_ended) else { return };
-        let pause = self.machine_random.duration(plan.interval);
+        let pause = self.machine_random.duration_in(plan.interval);
         self.schedule_after(pause, SimEvent::StateFault);
         // Always the same node, so that the others are a majority.
         let drawn = self.machine_random.below(self.plan.nodes as u64) as usize;
-        let node = *self.wrong_node.get_or_insert(drawn);
+        let node = *self.corrupted_node.get_or_insert(drawn);
         let process = &mut self.processes[node];
-        let may_go_wrong = process.wrong_since.is_none() && !self.has_spread;
-        let Some(running) = process.running.as_mut().filter(|_| may_go_wrong) else { return };
+        let may_corrupt = process.corrupted_since.is_none() && !self.has_spread;
+        let Some(running) = process.running.as_mut().filter(|_| may_corrupt) else { return };
         // A restore would replace the state before its digest is compared.
         let is_well = running.replica.status().machine_failure.is_none()
             && running.replica.loading_progress().is_none();
@@ -66,8 +64,8 @@ impl World {
             return;
         }
         running.machine.machine_mut().corrupt_state();
-        process.wrong_since = Some(running.machine.applied());
-        self.count_fault(FaultCounter::StateWrong);
+        process.corrupted_since = Some(running.machine.applied());
+        self.count_fault(FaultCounter::StateCorrupted);
     }
 
     /// Whether a node knows that its state differs from a majority's.
@@ -80,19 +78,19 @@ impl World {
     ///
     /// A corrupted state that a snapshot carries to other nodes may become a majority's, and stays
     /// then.
-    pub(super) fn state_restored(&mut self, node: usize, index: Index, is_corrupt: bool) {
-        self.processes[node].wrong_since = is_corrupt.then_some(index);
-        if is_corrupt && self.wrong_node != Some(node) {
+    pub(super) fn on_state_restored(&mut self, node: usize, index: Index, is_corrupt: bool) {
+        self.processes[node].corrupted_since = is_corrupt.then_some(index);
+        if is_corrupt && self.corrupted_node != Some(node) {
             self.has_spread = true;
             self.count_fault(FaultCounter::StateSpread);
         }
     }
 
     /// A node reports that states differ.
-    pub(super) fn states_differ(&self, node: usize, event: Event) -> CheckResult {
-        let has_gone_wrong = self.fault_counters().count_of(FaultCounter::StateWrong) > 0;
+    pub(super) fn on_states_differ(&self, node: usize, event: Event) -> CheckResult {
+        let has_been_corrupted = self.fault_counters().count_of(FaultCounter::StateCorrupted) > 0;
         check(
-            has_gone_wrong || self.mutant.is_some(),
+            has_been_corrupted || self.mutant.is_some(),
             "states are reported to differ only if they do",
             || format!("node {} says {event:?}", node + 1),
         )
@@ -100,8 +98,8 @@ impl World {
 
     /// A node has stopped because its state differs from a majority's. In some runs its operator
     /// restarts it before it has restored another state.
-    pub(super) fn state_found(&mut self, node: usize) -> CheckResult {
-        let is_corrupt = self.processes[node].wrong_since.is_some();
+    pub(super) fn on_state_diverged(&mut self, node: usize) -> CheckResult {
+        let is_corrupt = self.processes[node].corrupted_since.is_some();
         check(
             is_corrupt || self.has_spread || self.mutant.is_some(),
             "only a corrupted state is stopped",
@@ -123,7 +121,7 @@ impl World {
             let running = self.processes[node].running.as_ref()?;
             Some(running.replica.core().status().digests.latest?.index)
         };
-        let is_right = |other: &usize| self.processes[*other].wrong_since.is_none();
+        let is_right = |other: &usize| self.processes[*other].corrupted_since.is_none();
         let others = (0..self.plan.nodes).filter(|other| *other != node && is_right(other));
         let later =
             others.filter(|&other| latest(other).is_some_and(|index| Some(index) >= latest(node)));
@@ -136,9 +134,9 @@ impl World {
     pub(super) fn has_expected_state(&self, node: usize, machine: &MachineRunner<Kv>) -> bool {
         let interval = self.plan.limits.digest_interval.max(1);
         let is_unseen = |since: Index| since.0 / interval == machine.applied().0 / interval;
-        let wrong_since = self.processes[node].wrong_since;
+        let corrupted_since = self.processes[node].corrupted_since;
         let is_undecided =
-            wrong_since.is_some_and(|since| is_unseen(since) || !self.is_outvoted(node));
+            corrupted_since.is_some_and(|since| is_unseen(since) || !self.is_outvoted(node));
         let may_be_wrong = self.has_spread || is_undecided;
         match may_be_wrong && !machine.has_failed() {
             true => self.checks.is_corrected_reference(machine),

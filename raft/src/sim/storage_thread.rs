@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::checks::{CheckResult, check};
 use super::event::SimEvent;
 use super::fault_counters::FaultCounter;
+use super::faults::CrashCause;
 use super::mutant::Mutant;
 use super::world::World;
 use crate::core::Done;
@@ -12,7 +13,7 @@ use crate::storage::{Completion, Job};
 use crate::types::SnapshotMeta;
 
 impl World {
-    pub(super) fn store(&mut self, node: usize, job: Job) -> CheckResult {
+    pub(super) fn queue_storage_job(&mut self, node: usize, job: Job) -> CheckResult {
         if let Job::Write(write) = &job {
             self.check_log_time(node, write)?;
         }
@@ -46,8 +47,8 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn storage_begins(&mut self, node: usize) {
-        let mut latency = self.random.duration(self.plan.disk_latency);
+    pub(super) fn begin_storage_batch(&mut self, node: usize) {
+        let mut latency = self.random.duration_in(self.plan.disk_latency);
         if !self.faults_ended && !self.is_quiet() && self.random.chance(self.plan.disk_stall) {
             latency = self.plan.election_timeout.max * 3;
             self.count_fault(FaultCounter::Stalled);
@@ -60,7 +61,7 @@ impl World {
 
     /// The worker carries out its batch, all at once at the end of the batch's time. If the process
     /// dies before that, `crash` carries out a part.
-    pub(super) fn storage_ends(&mut self, node: usize) -> CheckResult {
+    pub(super) fn end_storage_batch(&mut self, node: usize) -> CheckResult {
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
         let changes = running.sequences_taken();
@@ -74,16 +75,16 @@ impl World {
         let (life, is_busy) = (process.life, running.is_storage_busy);
         if process.disk.is_powered_off() {
             self.count_fault(FaultCounter::PowerLostAmidCalls);
-            self.crash(node, true);
+            self.crash(node, CrashCause::PowerLoss);
             return Ok(());
         }
-        self.became_durable(node, &changes, &completions);
+        self.report_durable(node, &changes, &completions);
         let wants_mark = self.processes[node]
             .running
             .as_ref()
             .is_some_and(|running| running.worker.wants_mark());
         if wants_mark {
-            self.mark(node)?;
+            self.write_mark(node)?;
             if self.processes[node].running.is_none() {
                 return Ok(());
             }
@@ -91,7 +92,7 @@ impl World {
         if is_busy {
             self.schedule_after(Duration::ZERO, SimEvent::StorageBegins { node, life });
         } else {
-            let pause = self.random.duration((Duration::ZERO, self.plan.idle_pause));
+            let pause = self.random.duration(Duration::ZERO, self.plan.idle_pause);
             self.schedule_after(pause, SimEvent::StorageIdles { node, life });
         }
         for completion in completions {
@@ -102,7 +103,7 @@ impl World {
 
     /// Reports to the checks what has become durable. `changes` are the batch's writes and
     /// installations, which were carried out in order, perhaps not all.
-    fn became_durable(
+    fn report_durable(
         &mut self,
         node: usize,
         changes: &[(u64, Option<SnapshotMeta>)],
@@ -132,16 +133,16 @@ impl World {
     }
 
     /// An idle storage thread writes its mark.
-    pub(super) fn storage_idles(&mut self, node: usize) -> CheckResult {
+    pub(super) fn handle_idle_storage(&mut self, node: usize) -> CheckResult {
         let running = self.processes[node].running.as_ref();
         if running.is_some_and(|running| !running.is_storage_busy) {
-            self.mark(node)
+            self.write_mark(node)
         } else {
             Ok(())
         }
     }
 
-    fn mark(&mut self, node: usize) -> CheckResult {
+    fn write_mark(&mut self, node: usize) -> CheckResult {
         let process = &mut self.processes[node];
         let Some(running) = &mut process.running else { return Ok(()) };
         process.disk.set_tag(0);
@@ -149,7 +150,7 @@ impl World {
         running.worker.idle(&mut |completion| failure = Some(completion));
         if process.disk.is_powered_off() {
             self.count_fault(FaultCounter::PowerLostAmidCalls);
-            self.crash(node, true);
+            self.crash(node, CrashCause::PowerLoss);
             return Ok(());
         }
         failure.map_or(Ok(()), |failure| self.complete(node, failure))

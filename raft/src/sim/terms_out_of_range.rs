@@ -21,7 +21,7 @@ impl World {
         if self.faults_ended {
             return Ok(());
         }
-        let pause = self.random.duration((Duration::from_millis(5), Duration::from_millis(300)));
+        let pause = self.random.duration(Duration::from_millis(5), Duration::from_millis(300));
         self.schedule_after(pause, SimEvent::TermOutOfRange);
         let (from, to) =
             (self.random.below(self.plan.nodes as u64), self.random.below(self.plan.nodes as u64));

@@ -44,7 +44,7 @@ pub(super) fn draw_errors(seed: u64, plan: &Plan, processes: &mut [Process]) {
     for _ in 0..most {
         let place = random.below(processes.len() as u64) as usize;
         let from =
-            crate::types::Time(0).after(random.duration((Duration::ZERO, Duration::from_secs(3))));
+            crate::types::Time(0).after(random.duration(Duration::ZERO, Duration::from_secs(3)));
         let lasts = if random.chance(5_000) { Duration::from_secs(3) } else { Duration::MAX };
         let by_ms = if random.chance(5_000) { DAY_MS } else { -DAY_MS };
         processes[place].clock.wall_error =
@@ -104,9 +104,9 @@ impl World {
             write.entries.last().filter(|entry| core.is_leader() && entry.term == core.term());
         let Some(stamp) = made.map(|entry| entry.stamp.0) else { return Ok(()) };
         let has_target = core.status().log_time.is_some_and(|status| status.target.is_some());
-        self.clocks_misled |= !self.are_most_clocks_right(node, ClockSet::All);
+        self.has_wrong_majority |= !self.are_most_clocks_right(node, ClockSet::All);
         // The check of leases detects a driver that reads its clocks too early.
-        if self.clocks_misled || self.mutant == Some(Mutant::StaleClock) {
+        if self.has_wrong_majority || self.mutant == Some(Mutant::StaleClock) {
             return Ok(());
         }
         let walls = self.processes.iter().map(|process| process.clock.true_wall(self.now));
@@ -119,9 +119,9 @@ impl World {
         // the previous configuration have stamped an entry that brings a configuration.
         let brings_configuration =
             write.entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)));
-        self.clocks_unheard |=
+        self.has_unknown_clocks |=
             is_late && (brings_configuration || !self.are_most_clocks_right(node, ClockSet::Known));
-        let is_late = is_late && !self.clocks_unheard;
+        let is_late = is_late && !self.has_unknown_clocks;
         check(
             stamp <= greatest + drift && !is_late,
             "log time follows most of the wall clocks",

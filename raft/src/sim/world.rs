@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::disk::{DiskFull, SimDisk, SyncMutants};
 use super::event::SimEvent;
 use super::fault_counters::{FaultCounter, FaultCounters};
+use super::faults::CrashCause;
 use super::machines::MachinePlan;
 use super::mutant::Mutant;
 use super::network::Network;
@@ -77,7 +78,7 @@ pub(super) struct World {
     pub(super) amnesia: Amnesia,
     pub(super) trace: Trace,
     /// The node whose state is corrupted.
-    pub(super) wrong_node: Option<usize>,
+    pub(super) corrupted_node: Option<usize>,
     /// A snapshot has carried a corrupted state to another node.
     pub(super) has_spread: bool,
     pub(super) behaviour: Behaviour,
@@ -87,9 +88,9 @@ pub(super) struct World {
     pub(super) process_starts: u64,
     fault_counters: FaultCounters,
     /// Too many wall clocks were wrong for log time to be right.
-    pub(super) clocks_misled: bool,
+    pub(super) has_wrong_majority: bool,
     /// Log time was late because the leader did not know the right clocks.
-    pub(super) clocks_unheard: bool,
+    pub(super) has_unknown_clocks: bool,
     /// After the faults, a write has succeeded and all nodes have the same state.
     pub(super) converged: bool,
 }
@@ -150,15 +151,15 @@ impl World {
             operator: Operator::default(),
             amnesia: Amnesia::default(),
             trace: Trace::new(words),
-            wrong_node: None,
+            corrupted_node: None,
             has_spread: false,
             behaviour: Behaviour::default(),
             faults_ended: false,
             steps: 0,
             process_starts: 0,
             fault_counters: FaultCounters::default(),
-            clocks_misled: false,
-            clocks_unheard: false,
+            has_wrong_majority: false,
+            has_unknown_clocks: false,
             converged: false,
             mutant: options.mutant,
             random,
@@ -191,7 +192,7 @@ impl World {
             self.schedule_after(Duration::from_millis(1), SimEvent::Client { client });
         }
         if !self.plan.faults.is_empty() {
-            self.schedule_after(self.plan.fault_interval.1, SimEvent::Fault);
+            self.schedule_after(self.plan.fault_interval.max, SimEvent::Fault);
         }
     }
 
@@ -311,24 +312,24 @@ impl World {
                 Ok(())
             }
             SimEvent::LinkTries { a, b } => self.try_link(a, b),
-            SimEvent::Timer { node, .. } => self.timer(node),
+            SimEvent::Timer { node, .. } => self.handle_timer(node),
             SimEvent::StorageBegins { node, .. } => {
-                self.storage_begins(node);
+                self.begin_storage_batch(node);
                 Ok(())
             }
-            SimEvent::StorageEnds { node, .. } => self.storage_ends(node),
-            SimEvent::StorageIdles { node, .. } => self.storage_idles(node),
+            SimEvent::StorageEnds { node, .. } => self.end_storage_batch(node),
+            SimEvent::StorageIdles { node, .. } => self.handle_idle_storage(node),
             SimEvent::FalselyDurable { node, sequence, .. } => {
                 self.checks.write_reported(node, sequence)?;
                 self.input(node, |running, now| {
                     running.replica.handle_done(now, Done::Written { sequence })
                 })
             }
-            SimEvent::Apply { node, .. } => self.apply(node),
+            SimEvent::Apply { node, .. } => self.run_machine_jobs(node),
             SimEvent::Exit { node, .. } => {
                 let loses_power =
                     self.processes[node].disk.is_powered_off() || self.random.chance(5_000);
-                self.crash(node, loses_power);
+                self.crash(node, CrashCause::power_loss_if(loses_power));
                 Ok(())
             }
             SimEvent::Start { node } => self.start_process(node),
@@ -336,8 +337,8 @@ impl World {
                 self.resume(node);
                 Ok(())
             }
-            SimEvent::Client { client } => self.client(client),
-            SimEvent::Fault => self.fault(),
+            SimEvent::Client { client } => self.run_client(client),
+            SimEvent::Fault => self.inject_fault(),
             SimEvent::RoomOnDisk { node } => {
                 self.processes[node].disk.set_full(DiskFull::Nothing);
                 Ok(())
@@ -363,15 +364,15 @@ impl World {
             SimEvent::TermOutOfRange => self.send_term_out_of_range(),
             SimEvent::Probe => self.probe(),
             SimEvent::MachineFault => {
-                self.machine_fault();
+                self.inject_machine_fault();
                 Ok(())
             }
             SimEvent::SnapshotRots => {
-                self.snapshot_rots();
+                self.inject_snapshot_rot();
                 Ok(())
             }
             SimEvent::StateFault => {
-                self.state_fault();
+                self.inject_state_fault();
                 Ok(())
             }
             SimEvent::Restart { node, .. } => {
@@ -406,18 +407,18 @@ impl World {
         let core = running.replica.core();
         if core.is_leader() && process.last_led < core.term() {
             self.processes[node].last_led = core.term();
-            self.elected(node);
+            self.on_elected(node);
         }
         Ok(())
     }
 
     /// In some runs leaders fail soon after their election: many short terms cause the hard cases.
-    fn elected(&mut self, node: usize) {
+    fn on_elected(&mut self, node: usize) {
         let Some(delay) = self.plan.leader_fails_within.filter(|_| !self.faults_ended) else {
             return;
         };
         if self.random.chance(7_000) {
-            let delay = self.random.duration((Duration::ZERO, delay));
+            let delay = self.random.duration(Duration::ZERO, delay);
             let life = self.processes[node].life;
             self.schedule_after(delay, SimEvent::NewLeaderFails { node, life });
         }
@@ -433,7 +434,7 @@ impl World {
             if let Some(left) = &mut process.effects_left {
                 if *left == 0 {
                     self.fault_counters.count(FaultCounter::PowerLostAmidEffects);
-                    self.crash(node, true);
+                    self.crash(node, CrashCause::PowerLoss);
                     return Ok(());
                 }
                 *left -= 1;
@@ -452,7 +453,7 @@ impl World {
     fn carry_out(&mut self, node: usize, effect: Effect) -> CheckResult {
         match effect {
             Effect::Send { to, message } => self.send(node, to, message),
-            Effect::Storage(job) => self.store(node, job),
+            Effect::Storage(job) => self.queue_storage_job(node, job),
             Effect::Machine(job) => self.queue_machine_job(node, job),
             Effect::Reply { id, outcome } => self.reply(node, id, &outcome),
             Effect::Event(ReplicaEvent::StorageFailed { reason }) => {
@@ -492,10 +493,10 @@ impl World {
                 )
             }
             Effect::Event(ReplicaEvent::SnapshotDamaged { index }) => {
-                self.snapshot_damaged(node, index)
+                self.on_snapshot_damaged(node, index)
             }
             Effect::Event(ReplicaEvent::UnappliedLogFull(full)) => {
-                self.unapplied_log_full(node, &full)
+                self.on_unapplied_log_full(node, &full)
             }
             Effect::Event(ReplicaEvent::Core(core::Event::LeaderLoading { to })) => {
                 self.count_fault(if to.is_some() {
@@ -514,13 +515,13 @@ impl World {
                 Ok(())
             }
             Effect::Event(ReplicaEvent::MachineFailed(failure)) => {
-                self.machine_failed(node, &failure)
+                self.on_machine_failed(node, &failure)
             }
             Effect::Event(ReplicaEvent::Core(
                 event @ (core::Event::StateDiverged(_)
                 | core::Event::PeerDiverged { .. }
                 | core::Event::StatesDiffer(_)),
-            )) => self.states_differ(node, event),
+            )) => self.on_states_differ(node, event),
             Effect::Event(ReplicaEvent::Core(event)) => self.on_disk_report(node, event),
         }
     }
@@ -537,14 +538,14 @@ impl World {
         process.timer_at = Some(deadline);
         let life = process.life;
         let late = if self.faults_ended { Duration::ZERO } else { self.plan.timer_delay };
-        let late = self.random.duration((Duration::ZERO, late));
+        let late = self.random.duration(Duration::ZERO, late);
         if late > Duration::from_millis(1) {
             self.fault_counters.count(FaultCounter::TimerLate);
         }
         self.schedule_at(deadline.after(late), SimEvent::Timer { node, life });
     }
 
-    fn timer(&mut self, node: usize) -> CheckResult {
+    fn handle_timer(&mut self, node: usize) -> CheckResult {
         self.processes[node].timer_at = None;
         let due = {
             let process = &self.processes[node];

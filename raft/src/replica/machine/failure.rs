@@ -100,7 +100,7 @@ pub(super) struct CallFailure {
 }
 
 impl CallFailure {
-    pub(super) fn at(self, callback: MachineCallback, index: Index) -> MachineFailure {
+    pub(super) fn into_failure(self, callback: MachineCallback, index: Index) -> MachineFailure {
         let CallFailure { reason, has_panicked } = self;
         MachineFailure { callback, index, reason, has_panicked }
     }

@@ -157,7 +157,7 @@ impl<S: StateMachine> MachineRunner<S> {
             match catch_panic(|| Ok(self.sessions.apply_at(stamp, entry, &mut self.machine)?)) {
                 Ok(outcome) => outcomes.extend(outcome),
                 Err(failed) => {
-                    failure = Some(failed.at(MachineCallback::Apply, entry.index));
+                    failure = Some(failed.into_failure(MachineCallback::Apply, entry.index));
                     break;
                 }
             }
@@ -193,7 +193,7 @@ impl<S: StateMachine> MachineRunner<S> {
                 complete(MachineDone::SnapshotReady { meta, content });
                 Ok(())
             }
-            Err(failed) => Err(failed.at(MachineCallback::Snapshot, meta.index)),
+            Err(failed) => Err(failed.into_failure(MachineCallback::Snapshot, meta.index)),
         }
     }
 
@@ -204,7 +204,8 @@ impl<S: StateMachine> MachineRunner<S> {
     ) -> Result<Option<Digest>, MachineFailure> {
         host.before_call(MachineCallback::Digest, index);
         let digest = catch_panic(|| Ok(self.machine.digest()));
-        let digest = digest.map_err(|failed| failed.at(MachineCallback::Digest, index))?;
+        let digest =
+            digest.map_err(|failed| failed.into_failure(MachineCallback::Digest, index))?;
         Ok(digest.map(|digest| digest.with_sessions(index, self.sessions.digest())))
     }
 
@@ -253,7 +254,7 @@ impl<S: StateMachine> MachineRunner<S> {
                     return Ok(());
                 }
                 Err(failed) => {
-                    let failure = failed.at(MachineCallback::Restore, meta.index);
+                    let failure = failed.into_failure(MachineCallback::Restore, meta.index);
                     if attempt == RESTORE_ATTEMPTS {
                         if is_damaged {
                             complete(MachineDone::SnapshotDamaged(meta));

@@ -122,10 +122,10 @@ impl Commits {
         &mut self,
         node: usize,
         meta: &SnapshotMeta,
-        replaces_wrong: bool,
+        replaces_diverged: bool,
     ) -> CheckResult {
         self.check_committed(node, meta)?;
-        let first = if replaces_wrong { meta.index.next() } else { meta.index };
+        let first = if replaces_diverged { meta.index.next() } else { meta.index };
         check(first > self.applied[node], "a snapshot reverts nothing", || {
             format!(
                 "node {} restores {} after {} was applied",

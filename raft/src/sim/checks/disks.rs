@@ -12,12 +12,12 @@ use crate::types::{Configuration, HardState, Index, Message, NodeId, Term, TermT
 /// The durable contents of all disks. See the module.
 #[derive(Debug)]
 pub(super) struct Disks {
-    nodes: Vec<Platter>,
+    nodes: Vec<NodeDisk>,
 }
 
 /// The durable content of a node's disk, and the writes that may follow.
 #[derive(Debug, Default)]
-struct Platter {
+struct NodeDisk {
     content: DiskContent,
     /// Changes that are not known to be durable, in order, with their sequences.
     pending: VecDeque<(u64, DiskChange)>,
@@ -65,7 +65,7 @@ impl DiskContent {
 
 impl Disks {
     pub(super) fn new(nodes: usize) -> Disks {
-        Disks { nodes: (0..nodes).map(|_| Platter::default()).collect() }
+        Disks { nodes: (0..nodes).map(|_| NodeDisk::default()).collect() }
     }
 
     pub(super) fn issued(&mut self, node: usize, write: &Write) {
@@ -87,7 +87,7 @@ impl Disks {
         let before = std::mem::take(&mut self.nodes[node]);
         let content = DiskContent { hard_state, terms };
         self.nodes[node] =
-            Platter { content, snapshot, forgotten: before.content.terms, ..Platter::default() };
+            NodeDisk { content, snapshot, forgotten: before.content.terms, ..NodeDisk::default() };
     }
 
     /// A leader has learnt that the disk forgot.
@@ -106,13 +106,11 @@ impl Disks {
     }
 
     pub(super) fn durable(&mut self, node: usize, sequence: u64) {
-        let platter = &mut self.nodes[node];
-        while let Some((_, change)) =
-            platter.pending.pop_front_if(|(number, _)| *number <= sequence)
-        {
-            platter.content.change(&change);
+        let disk = &mut self.nodes[node];
+        while let Some((_, change)) = disk.pending.pop_front_if(|(number, _)| *number <= sequence) {
+            disk.content.change(&change);
         }
-        platter.durable_sequence = platter.durable_sequence.max(sequence);
+        disk.durable_sequence = disk.durable_sequence.max(sequence);
     }
 
     pub(super) fn reported(&self, node: usize, sequence: u64) -> CheckResult {
@@ -135,19 +133,19 @@ impl Disks {
         terms: &[Term],
         is_damaged: bool,
     ) -> CheckResult {
-        let platter = &mut self.nodes[node];
+        let disk = &mut self.nodes[node];
         let found = DiskContent { hard_state, terms: terms.to_vec() };
         // A damaged snapshot is skipped while the log still has all its entries.
-        check(snapshot >= platter.snapshot || is_damaged, "a snapshot survives a restart", || {
+        check(snapshot >= disk.snapshot || is_damaged, "a snapshot survives a restart", || {
             format!(
                 "node {} starts with a snapshot of {snapshot}; durable was that of {}",
                 node + 1,
-                platter.snapshot
+                disk.snapshot
             )
         })?;
-        let mut possible = platter.content.clone();
+        let mut possible = disk.content.clone();
         let mut fits = possible == found;
-        for (_, change) in &platter.pending {
+        for (_, change) in &disk.pending {
             if fits {
                 break;
             }
@@ -158,12 +156,12 @@ impl Disks {
             format!(
                 "node {} starts with {found:?}; durable was {:?}, followed by {:?}",
                 node + 1,
-                platter.content,
-                platter.pending
+                disk.content,
+                disk.pending
             )
         })?;
-        let forgotten = std::mem::take(&mut platter.forgotten);
-        *platter = Platter { content: found, snapshot, forgotten, ..Platter::default() };
+        let forgotten = std::mem::take(&mut disk.forgotten);
+        *disk = NodeDisk { content: found, snapshot, forgotten, ..NodeDisk::default() };
         Ok(())
     }
 
@@ -176,8 +174,8 @@ impl Disks {
     ) -> CheckResult {
         let place = index.previous().0 as usize;
         let has = |node: NodeId| {
-            let platter = &self.nodes[node.0 as usize - 1];
-            [&platter.content.terms, &platter.forgotten]
+            let disk = &self.nodes[node.0 as usize - 1];
+            [&disk.content.terms, &disk.forgotten]
                 .iter()
                 .any(|terms| terms.get(place) == Some(&term))
         };

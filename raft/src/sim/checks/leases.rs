@@ -6,7 +6,7 @@ use crate::types::{NodeId, Now, Term};
 
 /// The state of a node that matters for leases.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::sim) struct Holder {
+pub(in crate::sim) struct LeaseState {
     pub(in crate::sim) id: NodeId,
     term: Term,
     is_leader: bool,
@@ -14,15 +14,15 @@ pub(in crate::sim) struct Holder {
     holds_lease: bool,
 }
 
-impl Holder {
-    pub(in crate::sim) fn of(core: &Core, now: Now) -> Holder {
+impl LeaseState {
+    pub(in crate::sim) fn of(core: &Core, now: Now) -> LeaseState {
         let holds_lease = core.lease_until().is_some_and(|until| now.monotonic < until);
-        Holder { id: core.id(), term: core.term(), is_leader: core.is_leader(), holds_lease }
+        LeaseState { id: core.id(), term: core.term(), is_leader: core.is_leader(), holds_lease }
     }
 }
 
 /// Checks two nodes whose clocks keep the stated bound.
-pub(in crate::sim) fn check_exclusive(one: Holder, other: Holder) -> CheckResult {
+pub(in crate::sim) fn check_exclusive(one: LeaseState, other: LeaseState) -> CheckResult {
     let (earlier, later) = if one.term < other.term { (one, other) } else { (other, one) };
     let is_broken = earlier.holds_lease && later.is_leader && earlier.term < later.term;
     // A leader that steps down keeps its term, so this is checked separately.

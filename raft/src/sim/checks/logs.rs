@@ -13,13 +13,13 @@ use crate::types::{Entry, Index, Stamp, Term, Write};
 /// All entries ever written. See the module.
 #[derive(Debug)]
 pub(super) struct Logs {
-    known: BTreeMap<(Index, Term), Known>,
+    known: BTreeMap<(Index, Term), KnownEntry>,
     /// The terms of each node's log, as issued to its storage.
     terms: Vec<Vec<Term>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownEntry {
     entry: Entry,
     /// The hash of the log up to and with this entry.
     up_to: u64,
@@ -85,7 +85,7 @@ impl Logs {
         let known = self
             .known
             .entry((entry.index, entry.term))
-            .or_insert_with(|| Known { entry: entry.clone(), up_to });
+            .or_insert_with(|| KnownEntry { entry: entry.clone(), up_to });
         check(known.up_to == up_to, "log matching", || {
             format!(
                 "node {} has {entry:?} after term {previous_term}; another log has {:?} there, or \

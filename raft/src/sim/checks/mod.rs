@@ -240,14 +240,14 @@ impl Checks {
         &mut self,
         node: usize,
         meta: &SnapshotMeta,
-        replaces_wrong: bool,
+        replaces_diverged: bool,
     ) -> CheckResult {
         if self.is_suspended {
             return Ok(());
         }
         // Only now does the node know that its log begins with the snapshot.
         self.members.set_log(node, self.logs.terms(node), true);
-        self.commits.restored(node, meta, replaces_wrong)
+        self.commits.restored(node, meta, replaces_diverged)
     }
 
     /// A node's state machine cannot be restored, and waits for another snapshot.
