@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod core;
+mod error_chain;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod replica;

@@ -22,7 +22,6 @@ use kodiak_raft::{
         Answer, Committed, Limits, MachineError, Outcome, Query, Refusal, Request, RequestId,
         StateMachine,
     },
-    storage::LogOptions,
     types::{DiskId, FeatureLevel, Index, Member, MemberChange, NodeId, SessionCommand, Term},
 };
 use kodiak_reactor::{EventLoop, Handler, ReadHint};
@@ -345,7 +344,7 @@ fn a_stopped_node_catches_up() {
 /// Snapshots early, in small pieces.
 fn compacting(options: Options) -> Options {
     let limits = Limits::default().snapshot_every_bytes(2048);
-    let log = LogOptions { segment_bytes: 4096, ..options.log };
+    let log = options.log.segment_bytes(4096);
     options.limits(limits).log(log).snapshot_chunk_bytes(512)
 }
 

@@ -433,7 +433,10 @@ struct Outbox {
 impl Outbox {
     /// A heartbeat that claims nothing of the follower's log: it follows the beginning of all logs.
     fn heartbeat_beside_snapshot(self, to: NodeId) -> Action {
-        let body = Append::default().commit(self.commit).echo(self.echo).into();
+        let (previous_index, previous_term, entries) = (Index(0), Term(0), Entries::new());
+        let Outbox { commit, echo, .. } = self;
+        let body =
+            Body::AppendEntries(Append { previous_index, previous_term, entries, commit, echo });
         Action::Send(Message { from: self.from, to, term: self.term, body })
     }
 

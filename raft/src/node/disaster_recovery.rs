@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{NodeError, data_folder::random_u128};
 use crate::{
-    storage::{DisasterRecovery, DisasterRecoveryError, LogOptions, RecoveredCluster},
+    storage::{DisasterRecovery, DisasterRecoveryError, RecoveredCluster},
     types::{ClusterId, DiskId, GroupId, Identity, NodeId},
 };
 
@@ -64,6 +64,6 @@ pub fn recover_cluster(
     }
     let (cluster, disk) = (ClusterId(random_u128()?), DiskId(random_u128()?));
     let identity = Identity { cluster, group: GroupId(0), node: options.id, disk };
-    let RecoverClusterOptions { from, into, address, .. } = options.clone();
-    Ok(DisasterRecovery { from, into, identity, address, log: LogOptions::default() }.run()?)
+    let RecoverClusterOptions { from, into, address, .. } = options;
+    Ok(DisasterRecovery::new(from, into, identity, address).run()?)
 }

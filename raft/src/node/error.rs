@@ -137,29 +137,9 @@ pub enum NodeError {
     },
 }
 
-/// An error with its causes on one line, each once, for logs and operators.
-///
-/// ```
-/// let error = std::io::Error::other("no space left");
-/// assert_eq!(kodiak_raft::node::error_chain(&error), "no space left");
-/// ```
-#[must_use]
-pub fn error_chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.ends_with(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// [`error_chain`], for `map_err`.
 pub(super) fn text_of(error: impl Error + 'static) -> String {
-    error_chain(&error)
+    super::error_chain(&error)
 }
 
 impl NodeError {
@@ -173,7 +153,7 @@ impl NodeError {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::error_chain, *};
 
     #[derive(Debug, thiserror::Error)]
     #[error("the kernel refused to register this source")]

@@ -55,8 +55,9 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use kodiak_reactor::{EventLoop, ReadHint, Receiver, Timeout};
 use slab::Slab;
 
+pub use crate::error_chain::error_chain;
 pub use disaster_recovery::{RecoverClusterError, RecoverClusterOptions, recover_cluster};
-pub use error::{NodeError, error_chain};
+pub use error::NodeError;
 pub use events::{Events, NodeEvent};
 pub use handle::{CallError, Handle, HandleError};
 pub use machine::{MachineCall, MachinePlacement};

@@ -129,7 +129,7 @@ fn serve<D: Disk>(
         match first {
             Ok(batch) => jobs.extend(batch),
             Err(RecvTimeoutError::Timeout) => {
-                worker.idle(&mut complete);
+                worker.write_mark(&mut complete);
                 is_marked = true;
                 continue;
             }
@@ -144,7 +144,7 @@ fn serve<D: Disk>(
             complete(Completion::Synced { position });
         }
         if worker.wants_mark() {
-            worker.idle(&mut complete);
+            worker.write_mark(&mut complete);
         }
         is_marked = false;
     }

@@ -273,8 +273,7 @@ impl<S: StateMachine> Node<S> {
                 Ok(Completion::Failed(error)) => self.fail_log(now, &error),
                 Err(TryRecvError::Empty) => return,
                 Err(_) => {
-                    let cause = "the storage thread has panicked".to_owned();
-                    return self.fail_log(now, &StorageError::Poisoned { cause });
+                    return self.fail_log(now, &StorageError::ThreadPanicked);
                 }
             }
         }

@@ -18,6 +18,7 @@ use super::{
     PeerMessage, Refusal, ReplicaConfig, ReplicaConfigError, ReplicaEvent, Request, RequestId,
 };
 use crate::core::{self, Action, BootstrapPhase, Core, Done, Role};
+use crate::error_chain::error_chain;
 use crate::storage::{Job, StorageError};
 use crate::types::{DiskId, Index, MemberChange, NodeId, Now, PeerRecord, Proposal, Saved, Time};
 
@@ -272,7 +273,7 @@ impl Replica {
         if self.failed.is_some() {
             return;
         }
-        let reason = error.to_string();
+        let reason = error_chain(error);
         // Unsent messages may depend on writes that are not durable.
         self.effects.retain(|effect| matches!(effect, Effect::Reply { .. } | Effect::Event(_)));
         self.stop(reason.clone(), ReplicaEvent::StorageFailed { reason });

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::core::Done;
 use crate::core::mutants::{Mutant, planted};
+use crate::error_chain::error_chain;
 use crate::storage::{SnapshotSource, StorageError};
 use crate::types::{Entries, Index, Now, SnapshotMeta, Stamp, Time};
 
@@ -226,7 +227,7 @@ impl Replica {
     pub fn handle_snapshot_failure(&mut self, now: Now, index: Index, error: &StorageError) {
         self.handle_done(now, Done::SnapshotFailed { index });
         if self.failed.is_none() {
-            let reason = error.to_string();
+            let reason = error_chain(error);
             let pause = self.snapshots.record_failure(self.now.monotonic, reason.clone());
             self.refuse_snapshot_requests(&reason);
             self.effects.push_back(Effect::Event(ReplicaEvent::SnapshotFailed { reason, pause }));

@@ -115,7 +115,7 @@ fn answer(text: &'static str) -> Outcome {
 }
 
 fn broken() -> StorageError {
-    StorageError::Poisoned { cause: "the disk is on fire".to_owned() }
+    StorageError::ThreadPanicked
 }
 
 impl Cluster {
@@ -559,7 +559,7 @@ fn a_failed_disk_ends_everything() {
             (4, refused)
         ]
     );
-    assert!(cluster.nodes[0].replica.status().failed.unwrap().contains("on fire"));
+    assert!(cluster.nodes[0].replica.status().failed.unwrap().contains("panicked"));
     assert_eq!(cluster.nodes[0].replica.poll_timeout(), None);
     let replica = &mut cluster.nodes[0].replica;
     // Another node that still takes it for the leader gets a refusal at once and need not wait for

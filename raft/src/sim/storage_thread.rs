@@ -147,7 +147,7 @@ impl World {
         let Some(running) = &mut process.running else { return Ok(()) };
         process.disk.set_tag(0);
         let mut failure = None;
-        running.worker.idle(&mut |completion| failure = Some(completion));
+        running.worker.write_mark(&mut |completion| failure = Some(completion));
         if process.disk.is_powered_off() {
             self.count_fault(FaultCounter::PowerLostAmidCalls);
             self.crash(node, CrashCause::PowerLoss);

@@ -1,20 +1,22 @@
-//! Bounds on what is saved: a number that no log reaches by counting is not what was written, and
-//! arithmetic on it would overflow.
+//! Bounds on the numbers that are read from a disk.
+//!
+//! No log reaches a greater number by counting, so such a number is damage; computing with it could
+//! overflow.
 
-use super::body::Opening;
+use super::body::SegmentHeader;
 use crate::types::{Index, Term, Write};
 
-/// Indexes, numbers of frames and segments, and counts of lives stay below: a billion a second
-/// reach it in a century and a half.
+/// The bound of indexes, of the numbers of frames and segments, and of counts of openings. A billion
+/// a second reach it in a century and a half.
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
-fn number(what: &str, value: u64) -> Result<(), String> {
-    if value <= NUMBER_MAX { Ok(()) } else { Err(format!("{value} is beyond any {what}")) }
+fn check_number(what: &str, value: u64) -> Result<(), String> {
+    if value <= NUMBER_MAX { Ok(()) } else { Err(format!("{value} is too great for a {what}")) }
 }
 
-/// What an opening says must be possible, whatever was before it.
-pub(super) fn check_opening(opening: &Opening) -> Result<(), String> {
-    let Opening {
+/// Refuses a segment header that is impossible whatever came before it.
+pub(super) fn check_segment_header(segment_header: &SegmentHeader) -> Result<(), String> {
+    let SegmentHeader {
         segment,
         origin,
         last_index,
@@ -24,11 +26,11 @@ pub(super) fn check_opening(opening: &Opening) -> Result<(), String> {
         life,
         hard_state,
         ..
-    } = opening;
-    number("segment's number", *segment)?;
-    number("last index", last_index.0)?;
-    number("count of lives", *life)?;
-    number("mark of what was forgotten", hard_state.forgot.map_or(0, |index| index.0))?;
+    } = segment_header;
+    check_number("segment's number", *segment)?;
+    check_number("last index", last_index.0)?;
+    check_number("count of openings", *life)?;
+    check_number("mark of what was forgotten", hard_state.forgot.map_or(0, |index| index.0))?;
     if *origin == 0 || origin > segment {
         return Err(format!(
             "segment {segment} cannot belong to a log that begins with segment {origin}"
@@ -49,13 +51,14 @@ pub(super) fn check_opening(opening: &Opening) -> Result<(), String> {
     Ok(())
 }
 
-/// What a step says must be possible, whatever was before it;
-/// [`Contents::check`](super::contents::Contents::check) judges the rest.
-pub(super) fn check_step(write: &Write) -> Result<(), String> {
+/// Refuses a write that is impossible whatever came before it.
+///
+/// [`Contents::check`](super::contents::Contents::check) compares it with the log.
+pub(super) fn check_write(write: &Write) -> Result<(), String> {
     let last = write.entries.last().map_or(Index(0), |entry| entry.index);
-    number("entry's index", last.0)?;
-    number("truncation's index", write.truncate_from.map_or(0, |from| from.0))?;
-    number("commit index", write.commit.0)?;
+    check_number("entry's index", last.0)?;
+    check_number("truncation's index", write.truncate_from.map_or(0, |from| from.0))?;
+    check_number("commit index", write.commit.0)?;
     let forgot = write.hard_state.and_then(|hard_state| hard_state.forgot);
-    number("mark of what was forgotten", forgot.map_or(0, |index| index.0))
+    check_number("mark of what was forgotten", forgot.map_or(0, |index| index.0))
 }

@@ -1,10 +1,10 @@
-//! What the log holds, as far as memory knows: enough to judge a write and to find an entry.
+//! What the log holds, as kept in memory: enough to check a write and to find an entry.
 
 use std::collections::BTreeMap;
 
-use super::body::Opening;
-use super::frame::Format;
-use super::locator::Locator;
+use super::body::SegmentHeader;
+use super::frame::FrameFormat;
+use super::sparse_index::SparseIndex;
 use crate::types::{
     Configuration, DiskId, HardState, Identity, Index, Payload, PeerRecord, SnapshotMeta, Term,
     TermTable, Write,
@@ -14,74 +14,77 @@ use crate::types::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SegmentInfo {
     pub(super) number: u64,
-    /// The last entry before it, when it was begun.
+    /// The last entry before the segment, as its header says.
     pub(super) last_index: Index,
-    /// That entry has been truncated since, so a log cannot begin here: what the opening says is no
-    /// longer so.
-    pub(super) is_overtaken: bool,
+    /// That entry has been truncated since. The header is no longer true, so no log can begin with
+    /// this segment.
+    pub(super) is_header_stale: bool,
     pub(super) capacity_bytes: u64,
-    /// How far frames go; of the last segment only while it is being read in.
+    /// How far frames go. Of the last segment it is known only during recovery.
     pub(super) used_bytes: u64,
 }
 
-/// Term and vote, the term of every entry, where the entries are, and who belongs to the cluster.
-/// Appending and recovery both go through here.
+/// Term and vote, the term and the place of every entry, and the cluster's members.
+///
+/// Both appending and recovery change it.
 #[derive(Clone, Debug)]
 pub(super) struct Contents {
     pub(super) hard_state: HardState,
     pub(super) terms: TermTable,
-    pub(super) locator: Locator,
-    /// Numbers rising by one.
+    pub(super) sparse_index: SparseIndex,
+    /// Their numbers rise by one.
     pub(super) segments: Vec<SegmentInfo>,
-    /// Known to be committed, at least.
+    /// The greatest index known to be committed.
     pub(super) commit: Index,
-    /// How often the log has been opened; 0 if its format does not say.
+    /// How often the log has been opened; 0 in format 2.
     pub(super) life: u64,
-    /// What is remembered of other disks.
+    /// The records of other nodes' disks.
     pub(super) peer_records: BTreeMap<DiskId, PeerRecord>,
-    /// The format in which the next frame is written. It never falls, though the entry that raised
-    /// the feature level may be truncated: the older format has no room for the count of lives, the
-    /// records of peers and the mark of a disk that forgot, which frames of this log hold already.
-    pub(super) format: Format,
-    /// The configuration in force at the base of `terms`, and where it came from.
+    /// The format in which the next frame is written.
+    ///
+    /// It never falls, although the entry that raised the feature level may be truncated. Format 2
+    /// leaves out the count of openings, the records of peers and the mark of a disk that forgot,
+    /// and the log has frames with these already.
+    pub(super) format: FrameFormat,
+    /// The configuration in force at the base of `terms`, and the index of its entry.
     configuration: (Index, Configuration),
-    /// Those after the base.
+    /// The configurations after the base.
     configurations: Vec<(Index, Configuration)>,
 }
 
 impl Contents {
-    /// Of a log without entries: as a new one is, with its founding configuration.
-    pub(super) fn of_new_log(founding: &Configuration) -> Contents {
+    /// The contents of a new log, with its initial configuration.
+    pub(super) fn of_new_log(initial_configuration: &Configuration) -> Contents {
         Contents {
             hard_state: HardState::default(),
             terms: TermTable::new(),
-            locator: Locator::default(),
+            sparse_index: SparseIndex::default(),
             segments: Vec::new(),
             commit: Index(0),
-            life: u64::from(founding.feature_level.is_above_base()),
+            life: u64::from(initial_configuration.feature_level.is_above_base()),
             peer_records: BTreeMap::new(),
-            format: Format::at(founding.feature_level),
-            configuration: (Index(0), founding.clone()),
+            format: FrameFormat::for_level(initial_configuration.feature_level),
+            configuration: (Index(0), initial_configuration.clone()),
             configurations: Vec::new(),
         }
     }
 
-    /// Of a log that begins with this segment.
-    pub(super) fn at(opening: &Opening) -> Contents {
+    /// The contents of a log that begins with this segment.
+    pub(super) fn from_header(segment_header: &SegmentHeader) -> Contents {
         Contents {
-            hard_state: opening.hard_state,
-            terms: TermTable::after(opening.last_index, opening.last_term),
-            configuration: opening.configuration.clone(),
-            commit: opening.commit,
-            life: opening.life,
-            peer_records: opening.peer_records.clone(),
-            format: opening.format,
-            ..Contents::of_new_log(&opening.founding)
+            hard_state: segment_header.hard_state,
+            terms: TermTable::after(segment_header.last_index, segment_header.last_term),
+            configuration: segment_header.configuration.clone(),
+            commit: segment_header.commit,
+            life: segment_header.life,
+            peer_records: segment_header.peer_records.clone(),
+            format: segment_header.format,
+            ..Contents::of_new_log(&segment_header.initial_configuration)
         }
     }
 
-    /// Takes note of a segment that begins here.
-    pub(super) fn begin_segment(&mut self, number: u64, capacity_bytes: u64) {
+    /// Adds a segment that begins after the last entry.
+    pub(super) fn add_segment(&mut self, number: u64, capacity_bytes: u64) {
         assert!(
             self.segments.last().is_none_or(|last| last.number + 1 == number),
             "segments follow one another"
@@ -89,13 +92,13 @@ impl Contents {
         self.segments.push(SegmentInfo {
             number,
             last_index: self.terms.last_index(),
-            is_overtaken: false,
+            is_header_stale: false,
             capacity_bytes,
             used_bytes: 0,
         });
     }
 
-    /// The configuration in force after the last entry, and where it came from.
+    /// The configuration in force after the last entry, and the index of its entry.
     pub(super) fn configuration(&self) -> &(Index, Configuration) {
         self.configurations.last().unwrap_or(&self.configuration)
     }
@@ -106,28 +109,28 @@ impl Contents {
     }
 
     /// Whether the log has the snapshot's last entry, or begins after it.
-    pub(super) fn holds(&self, meta: &SnapshotMeta) -> bool {
+    pub(super) fn matches_snapshot(&self, meta: &SnapshotMeta) -> bool {
         self.terms.term_at(meta.index) == Some(meta.term)
     }
 
-    /// Begins anew after a snapshot; term and vote stay. Returns the segments, which are void once
-    /// a new one says so.
-    pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
+    /// Lets an empty log continue after a snapshot; term and vote stay. Returns the segments, which
+    /// no longer belong to the log once a new one names itself the first.
+    pub(super) fn restart_after_snapshot(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
         self.terms = TermTable::after(meta.index, meta.term);
         // Everything that a snapshot includes is committed.
         self.commit = meta.index;
-        self.locator.clear();
+        self.sparse_index.clear();
         self.configuration = (meta.index, meta.configuration.clone());
         self.configurations.clear();
         self.raise_format(&meta.configuration);
         std::mem::take(&mut self.segments)
     }
 
-    /// Forgets the segments that no entry after `limit` needs, and returns them.
-    pub(super) fn forget_up_to(&mut self, limit: Index) -> Vec<SegmentInfo> {
-        // A log that begins with entry 1 begins with its birth record.
+    /// Removes the segments that hold no entry after `limit`, and returns them.
+    pub(super) fn drop_segments_up_to(&mut self, limit: Index) -> Vec<SegmentInfo> {
+        // A segment without an earlier entry is the first one: nothing precedes it.
         let is_start = |segment: &SegmentInfo| {
-            !segment.is_overtaken && segment.last_index > Index(0) && segment.last_index <= limit
+            !segment.is_header_stale && segment.last_index > Index(0) && segment.last_index <= limit
         };
         let Some(start) = self.segments.iter().rposition(is_start).filter(|&start| start > 0)
         else {
@@ -135,7 +138,7 @@ impl Contents {
         };
         let gone: Vec<SegmentInfo> = self.segments.drain(..start).collect();
         let SegmentInfo { number, last_index: base, .. } = self.segments[0];
-        self.locator.forget_before(number);
+        self.sparse_index.remove_before(number);
         self.terms.compact_to(base);
         let below = self.configurations.partition_point(|&(index, _)| index <= base);
         if let Some(last) = self.configurations.drain(..below).next_back() {
@@ -144,15 +147,15 @@ impl Contents {
         gone
     }
 
-    /// The opening of a segment that begins now, in a new file.
-    pub(super) fn opening(
+    /// The header of a segment that begins now, in a new file.
+    pub(super) fn segment_header(
         &self,
         segment: u64,
         origin: u64,
         identity: &Identity,
-        founding: &Configuration,
-    ) -> Opening {
-        Opening {
+        initial_configuration: &Configuration,
+    ) -> SegmentHeader {
+        SegmentHeader {
             segment,
             origin,
             is_recycled: false,
@@ -160,7 +163,7 @@ impl Contents {
             hard_state: self.hard_state,
             last_index: self.terms.last_index(),
             last_term: self.terms.last_term(),
-            founding: founding.clone(),
+            initial_configuration: initial_configuration.clone(),
             configuration: self.configuration().clone(),
             commit: self.commit,
             life: self.life,
@@ -169,13 +172,14 @@ impl Contents {
         }
     }
 
-    /// A configuration has come into force: from now on its format is written, if it is newer.
+    /// Raises the format to that of a configuration that comes into force.
     fn raise_format(&mut self, configuration: &Configuration) {
-        self.format = self.format.max(Format::at(configuration.feature_level));
+        self.format = self.format.max(FrameFormat::for_level(configuration.feature_level));
     }
 
-    /// Says why a write contradicts the log, if it does. Nothing that contradicts is ever written,
-    /// and recovery takes nothing that does.
+    /// Checks that a write does not contradict the log; the error says what does.
+    ///
+    /// Appending writes no contradiction, and recovery accepts none.
     pub(super) fn check(&self, write: &Write) -> Result<(), String> {
         if let Some(new) = write.hard_state {
             let old = self.hard_state;
@@ -197,7 +201,7 @@ impl Contents {
         }
         if let Some(from) = write.truncate_from.filter(|&from| from <= self.commit) {
             return Err(format!(
-                "a truncation from index {from} of what is committed up to {}",
+                "a truncation from index {from} although entries up to {} are committed",
                 self.commit
             ));
         }
@@ -216,7 +220,7 @@ impl Contents {
             }
             previous = (entry.index, entry.term);
         }
-        // Format 2 says nothing of it, which reads 0.
+        // A write of format 2 has no commit index, which reads 0.
         if write.commit > Index(0) && write.commit < self.commit {
             return Err(format!(
                 "commit index {} after commit index {}",
@@ -232,32 +236,33 @@ impl Contents {
         Ok(())
     }
 
-    /// Takes in a commit index that no step carries. `false`: it is beyond the last entry.
-    pub(super) fn commit_to(&mut self, commit: Index) -> bool {
-        let fits = commit <= self.terms.last_index();
-        if fits {
-            self.commit = self.commit.max(commit);
+    /// Raises the commit index without a write. The error says that it is beyond the last entry.
+    pub(super) fn commit_to(&mut self, commit: Index) -> Result<(), String> {
+        let last = self.terms.last_index();
+        if commit > last {
+            return Err(format!("commit index {commit} beyond the last entry, {last}"));
         }
-        fits
+        self.commit = self.commit.max(commit);
+        Ok(())
     }
 
-    /// Takes in a write that [`check`](Self::check) has passed and whose frame lies at this place.
+    /// Applies a write that has passed [`check`](Self::check) and whose frame lies at this place.
     pub(super) fn apply(&mut self, write: &Write, segment: u64, offset: u64) {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
         if let Some(from) = write.truncate_from {
             self.terms.truncate_from(from);
-            self.locator.truncate_from(from);
+            self.sparse_index.truncate_from(from);
             self.configurations.retain(|&(index, _)| index < from);
             for segment in self.segments.iter_mut().filter(|segment| segment.last_index >= from) {
-                segment.is_overtaken = true;
+                segment.is_header_stale = true;
             }
         }
         self.commit = self.commit.max(write.commit);
         self.peer_records.extend(write.peer_records.iter().copied());
         if let Some(first) = write.entries.first() {
-            self.locator.add(first.index, segment, offset);
+            self.sparse_index.add(first.index, segment, offset);
         }
         for entry in &write.entries {
             self.terms.append(entry.index, entry.term);

@@ -1,13 +1,15 @@
-//! The mark of a state that is not that of a majority, in a file of its own: after a restart, too,
-//! the state machine must not be restored from a snapshot that may hold it.
+//! The file `DIVERGED`: this node's state differs from that of a majority of the voters.
+//!
+//! Even after a restart the state machine must not be restored from a snapshot of that state.
 //!
 //! ```text
-//! DIVERGED   checksum u32 | magic u32 | version u8 | zero [7] | agreed u64 | index u64 | value u64 | majority u64 | version u32
+//! DIVERGED   checksum u32 | magic u32 | version u8 | zero [7] | agreed u64
+//!            | index u64 | value u64 | majority u64 | version u32
 //! ```
 //!
-//! The file has its name once it is whole and synced. It goes when another node's snapshot has been
-//! installed, or when the log is opened with no snapshot of an entry after `agreed`: then the state
-//! is made anew from what is right.
+//! The file gets its name once it is whole and synced. It is removed when another node's snapshot
+//! has been installed, and when the log is opened without a snapshot of an entry after `agreed`: the
+//! state is then built again from entries on which all agree.
 
 use std::io;
 
@@ -22,7 +24,7 @@ const MAGIC: u32 = u32::from_le_bytes(*b"KdkD");
 const VERSION: u8 = 1;
 const BYTES: usize = 52;
 
-fn put(divergence: &Divergence) -> [u8; BYTES] {
+fn encode(divergence: &Divergence) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     let Divergence { digest: Digest { index, version, value }, majority, agreed } = *divergence;
     let mut fields = &mut bytes[4..];
@@ -39,8 +41,8 @@ fn put(divergence: &Divergence) -> [u8; BYTES] {
     bytes
 }
 
-/// `None` if it is damaged.
-fn get(bytes: &[u8; BYTES]) -> Option<Divergence> {
+/// Decodes the file; `None` if it is damaged.
+fn decode(bytes: &[u8; BYTES]) -> Option<Divergence> {
     let mut fields = &bytes[..];
     let is_whole = fields.get_u32_le() == crc32c::crc32c(&bytes[4..]);
     let is_known = fields.get_u32_le() == MAGIC && fields.get_u8() == VERSION;
@@ -52,7 +54,7 @@ fn get(bytes: &[u8; BYTES]) -> Option<Divergence> {
     (is_whole && is_known).then_some(Divergence { digest, majority, agreed })
 }
 
-/// Removes a file that may not be there. Says whether it was.
+/// Removes a file that may not exist. Returns whether it did.
 fn remove<D: Disk>(disk: &mut D, name: &str) -> Result<bool, StorageError> {
     match disk.remove(name) {
         Ok(()) => Ok(true),
@@ -61,31 +63,31 @@ fn remove<D: Disk>(disk: &mut D, name: &str) -> Result<bool, StorageError> {
     }
 }
 
-/// The mark that a disk holds. One that is damaged says as much as one of a node that never agreed.
+/// Reads the mark of a disk. A damaged one counts as one with `agreed` 0.
 fn read<D: Disk>(disk: &mut D) -> Result<Divergence, StorageError> {
     let digest = Digest { index: Index(0), version: 0, value: 0 };
     Ok(read_whole(disk)?.unwrap_or(Divergence { digest, majority: 0, agreed: Index(0) }))
 }
 
-/// `None` if it is damaged.
+/// Reads the mark; `None` if it is damaged.
 fn read_whole<D: Disk>(disk: &mut D) -> Result<Option<Divergence>, StorageError> {
     let file = disk.open(NAME).map_err(|error| StorageError::io("open", NAME, &error))?;
     let mut bytes = [0; BYTES];
     file.read_at(&mut bytes, 0).map_err(|error| StorageError::io("read", NAME, &error))?;
-    Ok(get(&bytes))
+    Ok(decode(&bytes))
 }
 
-/// What a folder's file `DIVERGED` says.
+/// The content of a folder's file `DIVERGED`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DivergedMark {
     /// Snapshots of entries after `agreed` may hold a state that differs from that of a majority.
     Whole(Divergence),
-    /// It cannot be read: any snapshot may hold such a state.
+    /// The file is damaged: any snapshot may hold such a state.
     Damaged,
 }
 
 impl DivergedMark {
-    /// Up to which entry the state was last known to be that of a majority.
+    /// The last entry up to which the state is known to be that of a majority.
     #[must_use]
     pub fn agreed(&self) -> Index {
         match self {
@@ -106,20 +108,20 @@ pub(super) fn find<D: Disk>(
     Ok(Some(read_whole(disk)?.map_or(DivergedMark::Damaged, DivergedMark::Whole)))
 }
 
-/// Whether a file with this name is a mark that was being made.
+/// Whether this is the name of an unfinished mark.
 pub(super) fn is_unfinished(name: &str) -> bool {
     name == TEMPORARY
 }
 
 impl<D: Disk> Log<D> {
-    /// Whether the newest snapshot may hold a state that is not that of a majority.
+    /// Whether the newest snapshot may hold a state that differs from that of a majority.
     #[must_use]
     pub fn is_diverged(&self) -> bool {
         self.divergence.is_some()
     }
 
-    /// To be called once the log has been opened: takes the mark into account that the disk holds.
-    pub(super) fn find_divergence(&mut self, saved: &mut Saved) -> Result<(), StorageError> {
+    /// Reads the mark, once the log has been opened, and removes one that no longer applies.
+    pub(super) fn load_divergence(&mut self, saved: &mut Saved) -> Result<(), StorageError> {
         let names = self
             .disk
             .list()
@@ -132,15 +134,15 @@ impl<D: Disk> Log<D> {
         }
         let newest = self.snapshot_store.newest_index();
         if self.divergence.is_some_and(|divergence| newest <= divergence.agreed) {
-            self.end_divergence()?;
+            self.clear_divergence()?;
         }
         saved.divergence = self.divergence;
         Ok(())
     }
 
-    /// Notes durably that snapshots taken after `agreed` may hold a wrong state.
+    /// Writes the mark, durably.
     pub(super) fn mark_diverged(&mut self, divergence: Divergence) -> Result<(), StorageError> {
-        self.check_poison()?;
+        self.check_not_poisoned()?;
         let result = self.write_divergence(&divergence);
         self.poison_on_error(result)?;
         self.divergence = Some(divergence);
@@ -153,7 +155,7 @@ impl<D: Disk> Log<D> {
             .disk
             .create(TEMPORARY, 0)
             .map_err(|error| StorageError::io("create", TEMPORARY, &error))?;
-        file.write_at(&put(divergence), 0)
+        file.write_at(&encode(divergence), 0)
             .map_err(|error| StorageError::io("write", TEMPORARY, &error))?;
         file.sync().map_err(|error| StorageError::io("sync", TEMPORARY, &error))?;
         self.disk
@@ -162,8 +164,8 @@ impl<D: Disk> Log<D> {
         self.sync_directory()
     }
 
-    /// The newest snapshot is another node's: its name is durable, so the mark may go.
-    pub(super) fn end_divergence(&mut self) -> Result<(), StorageError> {
+    /// Removes the mark: the newest snapshot is another node's, and its name is durable.
+    pub(super) fn clear_divergence(&mut self) -> Result<(), StorageError> {
         if self.divergence.take().is_none() {
             return Ok(());
         }
@@ -177,15 +179,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_is_read_back_and_no_damaged_one_is() {
+    fn only_an_undamaged_mark_is_read_back() {
         let digest = Digest { index: Index(300), version: 2, value: 3 };
         let divergence = Divergence { digest, majority: 4, agreed: Index(200) };
-        let bytes = put(&divergence);
-        assert_eq!(get(&bytes), Some(divergence));
+        let bytes = encode(&divergence);
+        assert_eq!(decode(&bytes), Some(divergence));
         for bit in 0..BYTES * 8 {
             let mut damaged = bytes;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(get(&damaged), None, "bit {bit}");
+            assert_eq!(decode(&damaged), None, "bit {bit}");
         }
     }
 }

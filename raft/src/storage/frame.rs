@@ -1,11 +1,13 @@
-//! Frames: the unit in which the log is written, checked and lost.
+//! Frames: the unit in which the log is written and checked, whole or not at all.
 //!
 //! ```text
-//! byte  0        4     8       12   13      14        16     24        32      40        44   48
-//!       checksum magic length  kind version reserved  group  sequence  synced  previous  tag  body, zeros up to a multiple of 8
+//! byte  0         4      8       12    13       14
+//!       checksum  magic  length  kind  version  reserved
+//! byte  16     24        32      40        44   48
+//!       group  sequence  synced  previous  tag  body, zeros up to a multiple of 8
 //! ```
 //!
-//! `raft/FORMAT.md` says what each field is for.
+//! `raft/FORMAT.md` gives the reason for each field.
 
 use bytes::{Buf, BufMut};
 
@@ -15,93 +17,94 @@ use crate::types::FeatureLevel;
 /// The header's length.
 pub(super) const HEADER_BYTES: usize = 48;
 
-/// Frames begin at multiples of this: what recovery steps by when it looks for frames past damage.
+/// Frames begin at multiples of this, so recovery searches for frames past damage in such steps.
 pub(super) const ALIGNMENT: usize = 8;
 
-/// A format of frames. The older one is written while the cluster is at the base feature level, so
-/// that a node can go back to a version that reads nothing else.
+/// A format of frames. The older one is written while the cluster is at the base feature level: a
+/// node can then go back to a version that reads no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Format {
-    /// Term and vote are followed by a promise's length.
+pub(super) enum FrameFormat {
+    /// Holds term, vote, promise and entries.
     V2 = 2,
-    /// Steps also say what is committed and known of other disks; openings that, too, and how often
-    /// the log was opened.
+    /// Adds the commit index and the records of other nodes' disks; segment headers also count how
+    /// often the log was opened.
     V3 = 3,
 }
 
-/// The newest format that is read.
-pub(super) const NEWEST: Format = Format::V3;
+/// The newest format that this version reads.
+pub(super) const NEWEST: FrameFormat = FrameFormat::V3;
 
-impl Format {
-    fn of(version: u8) -> Option<Format> {
+impl FrameFormat {
+    fn from_version(version: u8) -> Option<FrameFormat> {
         match version {
-            2 => Some(Format::V2),
-            3 => Some(Format::V3),
+            2 => Some(FrameFormat::V2),
+            3 => Some(FrameFormat::V3),
             _ => None,
         }
     }
 
     /// The format in which a cluster at this feature level writes.
-    pub(super) fn at(level: FeatureLevel) -> Format {
-        if level.is_above_base() { Format::V3 } else { Format::V2 }
+    pub(super) fn for_level(level: FeatureLevel) -> FrameFormat {
+        if level.is_above_base() { FrameFormat::V3 } else { FrameFormat::V2 }
     }
 }
 
-/// The longest frame, header and padding included: 1 GiB. Every limit on batches above this room
-/// lies far below.
+/// The longest frame, header and padding included: 1 GiB. Every limit on batches lies far below.
 pub const MAX_FRAME_BYTES: usize = 1 << 30;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"KdkL");
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A segment's first frame: whose log this is, and its state up to here.
-    Opening = 1,
+pub(super) enum FrameKind {
+    /// A segment's first frame: the log's owner, and its state before the segment.
+    SegmentHeader = 1,
     /// One [`Write`](crate::types::Write).
-    Step = 2,
-    /// Nothing but the header, for the sake of its `synced`.
+    Write = 2,
+    /// A frame for the sake of its `synced`; its body is empty or a commit index.
     Mark = 3,
 }
 
-/// A frame's header, without what follows from the body (checksum, length).
+/// A frame's header, without the fields that follow from the body (checksum, length).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: Kind,
-    pub(super) format: Format,
+pub(super) struct FrameHeader {
+    pub(super) kind: FrameKind,
+    pub(super) format: FrameFormat,
     pub(super) group: u64,
-    /// This frame's number in the life of the log.
+    /// The frame's number, counted from the log's first frame.
     pub(super) sequence: u64,
-    /// Every frame up to this number was on disk when this frame was made.
+    /// The last frame that was durable when this one was made.
     pub(super) synced: u64,
     /// The checksum of the frame with the number before this one.
     pub(super) previous: u32,
-    /// Says which segment of which disk the frame was made for.
+    /// Identifies the disk and the segment that the frame was made for.
     pub(super) tag: u32,
 }
 
-/// A frame that is whole.
+/// A frame whose checksum is right.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
-    pub(super) header: Header,
+    pub(super) header: FrameHeader,
     pub(super) checksum: u32,
     pub(super) body_bytes: usize,
 }
 
 impl Frame {
-    /// Where the next frame begins, counted from this one.
+    /// Its length, padding included: where the next frame begins, counted from this one.
     pub(super) fn total_bytes(&self) -> usize {
         total_bytes(self.body_bytes)
     }
 }
 
-/// Why bytes are no frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Misfit {
-    /// Something does not fit.
-    Damage(&'static str),
-    /// The frame is whole, and of another version.
-    Version(u8),
+/// Why bytes are not the expected frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    /// The bytes are not what was written.
+    #[error("{0}")]
+    Damaged(&'static str),
+    /// The frame is whole, and of a format that this version does not read.
+    #[error("a frame of format {0}")]
+    UnknownVersion(u8),
 }
 
 /// The length of a frame with a body of `body_bytes`.
@@ -109,16 +112,16 @@ pub(super) fn total_bytes(body_bytes: usize) -> usize {
     (HEADER_BYTES + body_bytes).next_multiple_of(ALIGNMENT)
 }
 
-/// Leaves room for a header; returns where it begins. The body is appended next, then [`finish`]
-/// called.
+/// Reserves the bytes of a header and returns where it begins. The caller appends the body and
+/// calls [`finish`].
 pub(super) fn begin(out: &mut Vec<u8>) -> usize {
     let start = out.len();
     out.put_bytes(0, HEADER_BYTES);
     start
 }
 
-/// Pads the frame that [`begin`] began at `start`, fills in its header and returns its checksum.
-pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &Header) -> u32 {
+/// Pads the frame that begins at `start`, fills in its header and returns its checksum.
+pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &FrameHeader) -> u32 {
     let body_bytes = out.len() - start - HEADER_BYTES;
     assert!(
         total_bytes(body_bytes) <= MAX_FRAME_BYTES,
@@ -141,63 +144,71 @@ pub(super) fn finish(out: &mut Vec<u8>, start: usize, header: &Header) -> u32 {
     checksum
 }
 
-/// The frame at the start of `bytes`, which may go on past it. Checks what the frame says about
-/// itself; whether it belongs where it lies is for the caller to see.
-pub(super) fn parse(bytes: &[u8]) -> Result<Frame, Misfit> {
-    let mut fields =
-        bytes.get(..HEADER_BYTES).ok_or(Misfit::Damage("the file ends within a frame's header"))?;
+/// Parses the frame at the start of `bytes`, which may be longer. Checks the frame by itself; the
+/// caller checks whether it belongs where it lies.
+pub(super) fn parse(bytes: &[u8]) -> Result<Frame, FrameError> {
+    let mut fields = bytes
+        .get(..HEADER_BYTES)
+        .ok_or(FrameError::Damaged("the file ends within a frame's header"))?;
     let checksum = fields.get_u32_le();
     if fields.get_u32_le() != MAGIC {
-        return Err(Misfit::Damage("no frame begins here"));
+        return Err(FrameError::Damaged("no frame begins here"));
     }
     let body_bytes = fields.get_u32_le() as usize;
     if body_bytes > MAX_FRAME_BYTES || total_bytes(body_bytes) > bytes.len() {
-        return Err(Misfit::Damage("the file ends within a frame's body"));
+        return Err(FrameError::Damaged("the file ends within a frame's body"));
     }
     if crc32c::crc32c(&bytes[4..total_bytes(body_bytes)]) != checksum {
-        return Err(Misfit::Damage("a frame's checksum does not match its bytes"));
+        return Err(FrameError::Damaged("a frame's checksum does not match its bytes"));
     }
     let kind = fields.get_u8();
     let version = fields.get_u8();
-    let format = Format::of(version).ok_or(Misfit::Version(version))?;
+    let format = FrameFormat::from_version(version).ok_or(FrameError::UnknownVersion(version))?;
     let kind = match kind {
-        1 => Kind::Opening,
-        2 => Kind::Step,
-        3 => Kind::Mark,
-        _ => return Err(Misfit::Damage("a frame is of unknown kind")),
+        1 => FrameKind::SegmentHeader,
+        2 => FrameKind::Write,
+        3 => FrameKind::Mark,
+        _ => return Err(FrameError::Damaged("a frame has an unknown kind")),
     };
     if fields.get_u16_le() != 0 {
-        return Err(Misfit::Damage("a frame's reserved bytes are not zero"));
+        return Err(FrameError::Damaged("a frame's reserved bytes are not zero"));
     }
     let group = fields.get_u64_le();
     let sequence = fields.get_u64_le();
     if sequence == 0 || sequence > NUMBER_MAX {
-        return Err(Misfit::Damage("a frame's number is beyond any that a log reaches"));
+        return Err(FrameError::Damaged("a frame's number is beyond any that a log reaches"));
     }
     let synced = fields.get_u64_le();
     let previous = fields.get_u32_le();
     let tag = fields.get_u32_le();
     Ok(Frame {
-        header: Header { kind, format, group, sequence, synced, previous, tag },
+        header: FrameHeader { kind, format, group, sequence, synced, previous, tag },
         checksum,
         body_bytes,
     })
 }
 
-/// Group, sequence and tag of what may be a frame at the start of `bytes`; nothing is checked but
-/// the magic number. They are in the same place in every version.
-pub(super) fn peek(bytes: &[u8]) -> Option<(u64, u64, u32)> {
+/// What identifies a frame. The fields have the same places in every version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameId {
+    pub(super) group: u64,
+    pub(super) sequence: u64,
+    pub(super) tag: u32,
+}
+
+/// Reads the identity of the frame that may begin `bytes`. Checks only the magic number.
+pub(super) fn peek(bytes: &[u8]) -> Option<FrameId> {
     let mut fields = bytes.get(4..HEADER_BYTES)?;
     let magic = fields.get_u32_le();
     fields.advance(8);
     let group = fields.get_u64_le();
     let sequence = fields.get_u64_le();
     fields.advance(12);
-    (magic == MAGIC).then(|| (group, sequence, fields.get_u32_le()))
+    (magic == MAGIC).then(|| FrameId { group, sequence, tag: fields.get_u32_le() })
 }
 
-/// How long the frame at the start of `bytes` says it is, if that can be read; nothing is checked.
-pub(super) fn announced_bytes(bytes: &[u8]) -> Option<usize> {
+/// The length that the frame at the start of `bytes` claims, unchecked; `None` if no frame begins.
+pub(super) fn claimed_bytes(bytes: &[u8]) -> Option<usize> {
     let mut fields = bytes.get(4..HEADER_BYTES)?;
     let magic = fields.get_u32_le();
     let body_bytes = fields.get_u32_le() as usize;
@@ -208,9 +219,9 @@ pub(super) fn announced_bytes(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn header() -> Header {
-        let (kind, format) = (Kind::Step, Format::V3);
-        Header {
+    fn header() -> FrameHeader {
+        let (kind, format) = (FrameKind::Write, FrameFormat::V3);
+        FrameHeader {
             kind,
             format,
             group: 7,
@@ -222,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_what_it_was() {
+    fn a_frame_is_read_back() {
         for body_bytes in 0..40 {
             let mut out = vec![0xAA; 16];
             let start = begin(&mut out);
@@ -235,12 +246,12 @@ mod tests {
                 (header(), checksum, body_bytes)
             );
             assert_eq!(frame.total_bytes(), out.len() - start);
-            assert_eq!(announced_bytes(&out[start..]), Some(out.len() - start));
+            assert_eq!(claimed_bytes(&out[start..]), Some(out.len() - start));
         }
     }
 
     #[test]
-    fn every_bit_counts() {
+    fn no_flipped_bit_and_no_cut_passes() {
         let mut out = Vec::new();
         begin(&mut out);
         out.extend_from_slice(b"some body");
@@ -257,18 +268,18 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_named() {
+    fn an_unknown_version_is_reported() {
         let mut out = Vec::new();
         begin(&mut out);
         finish(&mut out, 0, &header());
         out[13] = NEWEST as u8 + 1;
         let checksum = crc32c::crc32c(&out[4..]);
         out[..4].copy_from_slice(&checksum.to_le_bytes());
-        assert_eq!(parse(&out).unwrap_err(), Misfit::Version(NEWEST as u8 + 1));
+        assert_eq!(parse(&out).unwrap_err(), FrameError::UnknownVersion(NEWEST as u8 + 1));
     }
 
     #[test]
-    fn the_bytes_of_a_frame() {
+    fn the_bytes_of_a_frame_are_as_documented() {
         let mut out = Vec::new();
         begin(&mut out);
         out.extend_from_slice(b"abc");

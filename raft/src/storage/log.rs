@@ -5,13 +5,13 @@ use std::fmt;
 
 use super::body;
 use super::contents::Contents;
-use super::frame::{self, Format, Kind, MAX_FRAME_BYTES};
+use super::frame::{self, FrameFormat, FrameKind, MAX_FRAME_BYTES};
 use super::next_segment::NextSegment;
-use super::reader::Reader;
-use super::recovery::{self, Parts, Recovered};
-use super::segment::{self, Active, Chain};
+use super::reader::EntryReader;
+use super::recovery::{self, LogParts, Recovered};
+use super::segment::{self, ActiveSegment, FrameChain};
 use super::segment_pool::SegmentPool;
-use super::snapshot::{Found, SnapshotStore};
+use super::snapshot::{FoundSnapshots, SnapshotStore};
 use super::synced::{SyncedFile, SyncedMark};
 use super::{Disk, DiskFile, LogOptions, StorageError};
 use crate::core::Fetch;
@@ -20,15 +20,15 @@ use crate::types::{
     Configuration, Divergence, Entry, Identity, Index, LogPosition, Saved, SnapshotMeta, Write,
 };
 
-/// Frames wait in memory for the next [`Log::sync`], and go to the file before it once they are
-/// this many bytes.
+/// Frames wait in memory for the next [`Log::sync`]. They are written to the file earlier once they
+/// reach this size, in bytes.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A log on a disk: what one node has promised.
+/// A log on a disk: one node's entries, term, vote and promise.
 ///
-/// After any failed write or sync it is poisoned: what is on disk is unknown then (the kernel may
-/// have dropped the bytes and still show them), so every further call fails, and only opening it
-/// anew finds out.
+/// A failed write or sync poisons the log: every later call fails, until the log is opened again.
+/// The kernel may have dropped the bytes and still show them, so only recovery finds out what is on
+/// disk.
 ///
 /// ```
 /// use kodiak_raft::core::Fetch;
@@ -37,47 +37,51 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let folder = tempfile::tempdir()?;
-/// let identity = Identity { cluster: ClusterId(1), group: GroupId(1), node: NodeId(1), disk: DiskId(77) };
-/// let founding = Configuration::of_voters([(NodeId(1), Member::default())]);
-/// let mut log = Log::create(RealDisk::open(folder.path())?, &identity, &founding, LogOptions::default())?;
+/// let disk = RealDisk::open(folder.path())?;
+/// let identity =
+///     Identity { cluster: ClusterId(1), group: GroupId(1), node: NodeId(1), disk: DiskId(77) };
+/// let configuration = Configuration::of_voters([(NodeId(1), Member::default())]);
+/// let mut log = Log::create(disk, &identity, &configuration, LogOptions::default())?;
 /// let entry = Entry { index: Index(1), term: Term(1), stamp: Stamp(0), payload: Payload::Noop };
 /// log.append(&Write { sequence: 1, entries: entry.clone().into(), ..Write::default() })?;
-/// log.sync()?; // now it is durable
+/// log.sync()?; // now the entry is durable
 /// drop(log);
 ///
-/// let (mut log, recovered) = Log::open(RealDisk::open(folder.path())?, LogOptions::default())?;
+/// let disk = RealDisk::open(folder.path())?;
+/// let (mut log, recovered) = Log::open(disk, LogOptions::default())?;
 /// assert_eq!(recovered.identity, identity);
 /// assert_eq!(recovered.saved.terms.last_index(), Index(1));
-/// assert_eq!(log.read(&Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 100 })?, [entry]);
+/// let fetch = Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 100 };
+/// assert_eq!(log.read(&fetch)?, [entry]);
 /// # Ok(())
 /// # }
 /// ```
 pub struct Log<D: Disk> {
     pub(super) disk: D,
     pub(super) identity: Identity,
-    founding: Configuration,
+    initial_configuration: Configuration,
     pub(super) contents: Contents,
     pub(super) segment_pool: SegmentPool,
     pub(super) snapshot_store: SnapshotStore<D::File>,
-    /// The segment with which the log begins, or began before it was compacted.
+    /// The segment with which the log began, before any compaction.
     origin: u64,
-    active: Active<D::File>,
-    /// The file of the next segment.
+    active: ActiveSegment<D::File>,
     next_segment: NextSegment<D::File>,
-    /// The second mark of what is on the disk.
+    /// The file `SYNCED`.
     synced_file: SyncedFile<D::File>,
-    chain: Chain,
-    /// The last frame that holds more than a mark.
-    last_step: u64,
-    /// The greatest `synced` that a frame carries.
+    chain: FrameChain,
+    /// The last frame that is not a mark: a sync must reach it.
+    last_content_sequence: u64,
+    /// The `synced` of the last frame.
     marked: u64,
-    /// The greatest commit index that a frame carries.
+    /// The greatest commit index in a frame.
     written_commit: Index,
-    /// Frames of the active segment that its file has not been given yet.
+    /// Frames of the active segment that are not written to its file yet.
     buffer: Vec<u8>,
-    pub(super) reader: Reader<D::File>,
-    poisoned: Option<String>,
-    /// The newest snapshot may hold a state that is not that of a majority.
+    pub(super) reader: EntryReader<D::File>,
+    /// The failure that poisoned the log.
+    poisoned: Option<StorageError>,
+    /// Set if the newest snapshot may hold a state that differs from that of a majority.
     pub(super) divergence: Option<Divergence>,
 }
 
@@ -96,43 +100,48 @@ impl<D: Disk> fmt::Debug for Log<D> {
 }
 
 impl<D: Disk> Log<D> {
-    /// Makes the log of a new node. Its first frame is its birth record, durable on return.
+    /// Creates the log of a new node. It is durable on return.
     ///
     /// # Errors
     /// [`StorageError::AlreadyExists`] if the disk holds a log; [`StorageError::Io`].
     pub fn create(
         mut disk: D,
         identity: &Identity,
-        founding: &Configuration,
+        initial_configuration: &Configuration,
         options: LogOptions,
     ) -> Result<Log<D>, StorageError> {
-        if let Some(file) = recovery::what_is_there(&mut disk)? {
+        if let Some(file) = recovery::find_log_file(&mut disk)? {
             return Err(StorageError::AlreadyExists { file });
         }
         segment::remove_unfinished(&mut disk)?;
-        let found = Found::search(&mut disk)?;
+        let found = FoundSnapshots::search(&mut disk)?;
         let snapshot_store = SnapshotStore::new(&mut disk, found)?;
         let mut segment_pool = SegmentPool::find(&mut disk, &options)?;
         let synced_file = SyncedFile::prepare(&mut disk)?;
-        let mut contents = Contents::of_new_log(founding);
-        let mut chain = Chain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
-        let mut opening = contents.opening(1, 1, identity, founding);
-        let room = segment_pool.room(opening.frame_bytes());
-        opening.is_recycled = room.is_recycled();
+        let mut contents = Contents::of_new_log(initial_configuration);
+        let mut chain = FrameChain { group: identity.group.0, sequence: 0, checksum: 0, synced: 0 };
+        let mut segment_header = contents.segment_header(1, 1, identity, initial_configuration);
+        let new_file = segment_pool.allocate(segment_header.frame_bytes());
+        segment_header.is_recycled = new_file.is_recycled();
         let mut content = Vec::new();
-        let tag = chain.open_segment(&mut content, &opening, 0);
-        let capacity_bytes = room.capacity_bytes;
-        contents.begin_segment(1, capacity_bytes);
-        contents.locator.reserve(capacity_bytes);
-        let file = room.make(&mut disk, 1, &content)?;
-        let active =
-            Active { number: 1, file, tag, capacity_bytes, written_bytes: content.len() as u64 };
-        let (identity, founding) = (*identity, founding.clone());
+        let tag = chain.append_segment_header(&mut content, &segment_header, 0);
+        let capacity_bytes = new_file.capacity_bytes;
+        contents.add_segment(1, capacity_bytes);
+        contents.sparse_index.reserve(capacity_bytes);
+        let file = new_file.create(&mut disk, 1, &content)?;
+        let active = ActiveSegment {
+            number: 1,
+            file,
+            tag,
+            capacity_bytes,
+            written_bytes: content.len() as u64,
+        };
+        let (identity, initial_configuration) = (*identity, initial_configuration.clone());
         let origin = 1;
-        Log::assemble(Parts {
+        Log::assemble(LogParts {
             disk,
             identity,
-            founding,
+            initial_configuration,
             contents,
             segment_pool,
             snapshot_store,
@@ -143,39 +152,42 @@ impl<D: Disk> Log<D> {
         })
     }
 
-    /// Opens the log of a node that has run before. Everything handed over is durable on return.
+    /// Opens the log of a node that has run before. Everything returned is durable.
     ///
     /// # Errors
-    /// [`StorageError::NoLog`] if the disk holds none; [`StorageError::Corrupt`] if anything that
-    /// was known to be durable and is needed is damaged, the newest snapshot included unless the
-    /// log reaches back to the one before or to the start; [`StorageError::Unsupported`] if a later
-    /// version wrote it; [`StorageError::Io`].
+    /// - [`StorageError::NoLog`] if the disk holds none.
+    /// - [`StorageError::Corrupt`] if something is damaged that was known to be durable and is
+    ///   needed. The newest snapshot is needed, unless the log reaches back to an older one or to
+    ///   its first entry.
+    /// - [`StorageError::EndLost`] if `SYNCED` says that the log was longer.
+    /// - [`StorageError::Unsupported`] if a later version wrote it.
+    /// - [`StorageError::Io`] and [`StorageError::SpecialFile`].
     pub fn open(disk: D, options: LogOptions) -> Result<(Log<D>, Recovered), StorageError> {
         let (parts, mut recovered) = recovery::recover(disk, options)?;
         let mut log = Log::assemble(parts)?;
         recovered.saved.position = log.position();
-        log.find_divergence(&mut recovered.saved)?;
+        log.load_divergence(&mut recovered.saved)?;
         Ok((log, recovered))
     }
 
-    /// Opens the log if the disk holds one; else makes one for the identity and the founding
-    /// configuration that `birth` gives.
+    /// Opens the log if the disk holds one. Otherwise creates one for the identity and the initial
+    /// configuration that `bootstrap` returns.
     ///
     /// # Errors
-    /// Those of [`open`](Self::open), except `NoLog`, and of [`create`](Self::create).
+    /// Those of [`open`](Self::open), except `NoLog`, and those of [`create`](Self::create).
     pub fn open_or_create(
         mut disk: D,
         options: LogOptions,
-        birth: impl FnOnce() -> (Identity, Configuration),
+        bootstrap: impl FnOnce() -> (Identity, Configuration),
     ) -> Result<(Log<D>, Recovered), StorageError> {
-        if recovery::what_is_there(&mut disk)?.is_some() {
+        if recovery::find_log_file(&mut disk)?.is_some() {
             return Log::open(disk, options);
         }
-        let (identity, founding) = birth();
-        let log = Log::create(disk, &identity, &founding, options)?;
+        let (identity, initial_configuration) = bootstrap();
+        let log = Log::create(disk, &identity, &initial_configuration, options)?;
         let saved = Saved {
             hard_state: log.contents.hard_state,
-            initial_configuration: founding,
+            initial_configuration,
             snapshot: None,
             configurations: Vec::new(),
             terms: log.contents.terms.clone(),
@@ -202,11 +214,11 @@ impl<D: Disk> Log<D> {
         ))
     }
 
-    pub(super) fn assemble(parts: Parts<D>) -> Result<Log<D>, StorageError> {
-        let Parts {
+    pub(super) fn assemble(parts: LogParts<D>) -> Result<Log<D>, StorageError> {
+        let LogParts {
             disk,
             identity,
-            founding,
+            initial_configuration,
             contents,
             segment_pool,
             snapshot_store,
@@ -220,41 +232,43 @@ impl<D: Disk> Log<D> {
         let mut log = Log {
             disk,
             identity,
-            founding,
+            initial_configuration,
             contents,
             segment_pool,
             snapshot_store,
             origin,
             active,
             next_segment: NextSegment::Missing,
-            last_step: chain.sequence,
+            last_content_sequence: chain.sequence,
             marked: chain.sequence,
             written_commit,
             synced_file,
             chain,
             buffer: Vec::new(),
-            reader: Reader::default(),
+            reader: EntryReader::default(),
             poisoned: None,
             divergence: None,
         };
-        log.note_synced(chain)?;
+        log.write_synced_mark(chain)?;
         Ok(log)
     }
 
-    /// Whom the log belongs to.
+    /// The node, group, cluster and disk that the log belongs to.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The last entry's index, durable or not; that of the snapshot if none follows it, 0 if there
-    /// is neither.
+    /// The last entry's index, durable or not.
+    ///
+    /// If no entry follows the snapshot it is the snapshot's index, and 0 if there is no snapshot.
     #[must_use]
     pub fn last_index(&self) -> Index {
         self.contents.terms.last_index()
     }
 
-    /// How far the log is durable, if nothing was appended since the last [`sync`](Self::sync).
+    /// How far the log is durable. Exact only if nothing was appended since the last
+    /// [`sync`](Self::sync).
     #[must_use]
     pub fn position(&self) -> LogPosition {
         let terms = &self.contents.terms;
@@ -265,22 +279,22 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// The first entry that the log holds, or will hold if it is empty.
+    /// The first entry that the log holds; if it is empty, the first that it will hold.
     #[must_use]
     pub fn first_index(&self) -> Index {
         self.contents.terms.base().next()
     }
 
-    /// Adds a write to the log, as one frame; durable after the next [`sync`](Self::sync). A write
-    /// that changes nothing takes no frame.
+    /// Appends a write as one frame, which the next [`sync`](Self::sync) makes durable. A write that
+    /// changes nothing takes no frame.
     ///
     /// # Errors
-    /// [`StorageError::Rejected`] if the write contradicts the log (entries that do not follow, a
-    /// term that falls, a second vote) and [`StorageError::TooLarge`] if it does not fit a frame:
-    /// nothing has happened then. [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is
-    /// poisoned.
+    /// - [`StorageError::Rejected`] if the write contradicts the log: entries that do not follow, a
+    ///   term that falls, a second vote. Nothing has changed.
+    /// - [`StorageError::TooLarge`] if it does not fit a frame. Nothing has changed.
+    /// - [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
     pub fn append(&mut self, write: &Write) -> Result<(), StorageError> {
-        self.check_poison()?;
+        self.check_not_poisoned()?;
         if body::is_empty(write) {
             return Ok(());
         }
@@ -288,10 +302,10 @@ impl<D: Disk> Log<D> {
         if let Some(from) =
             write.truncate_from.filter(|&from| from <= self.snapshot_store.newest_index())
         {
-            let what = format!("a truncation from index {from} of what a snapshot includes");
+            let what = format!("a truncation from index {from}, which a snapshot includes");
             return Err(StorageError::Rejected { what });
         }
-        let bytes = frame::total_bytes(body::step_bytes(write, self.format()));
+        let bytes = frame::total_bytes(body::write_bytes(write, self.format()));
         if bytes > MAX_FRAME_BYTES {
             return Err(StorageError::TooLarge {
                 bytes: bytes as u64,
@@ -302,85 +316,91 @@ impl<D: Disk> Log<D> {
         self.poison_on_error(result)
     }
 
-    /// Makes everything appended durable, with one sync; with none if there is nothing to do.
+    /// Makes everything appended durable with one sync, or with none if everything is durable.
     ///
     /// # Errors
-    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned, and which of the
-    /// writes since the last successful sync are on disk is unknown.
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. Which writes since
+    /// the last successful sync are on disk is unknown.
     pub fn sync(&mut self) -> Result<(), StorageError> {
-        self.check_poison()?;
-        if self.last_step <= self.chain.synced {
+        self.check_not_poisoned()?;
+        if self.last_content_sequence <= self.chain.synced {
             return Ok(());
         }
         let result = self.sync_all();
         self.poison_on_error(result)
     }
 
-    /// Notes in the log how far it is known to be durable, if no frame says so yet and nothing is
-    /// unsynced. The note is not synced itself: where it survives it narrows what could be mistaken
-    /// for a torn write, and where it does not nothing is lost.
+    /// Writes a mark of how far the log is durable, unless a frame says so already or something is
+    /// unsynced.
+    ///
+    /// The mark is not synced. If it survives a crash, recovery can mistake less damage for a torn
+    /// write; if it does not, nothing is lost.
     ///
     /// # Errors
     /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned.
-    pub fn mark(&mut self) -> Result<(), StorageError> {
-        self.check_poison()?;
-        let settles = self.marked < self.last_step && self.last_step <= self.chain.synced;
-        let commits = self.format() >= Format::V3 && self.written_commit < self.contents.commit;
-        let body_bytes = if commits { 8 } else { 0 };
+    pub fn write_mark(&mut self) -> Result<(), StorageError> {
+        self.check_not_poisoned()?;
+        let notes_sync = self.marked < self.last_content_sequence
+            && self.last_content_sequence <= self.chain.synced;
+        let notes_commit =
+            self.format() >= FrameFormat::V3 && self.written_commit < self.contents.commit;
+        let body_bytes = if notes_commit { 8 } else { 0 };
         let fits =
             self.end_bytes() + frame::total_bytes(body_bytes) as u64 <= self.active.capacity_bytes;
-        if !(settles || commits) || !fits {
+        if !(notes_sync || notes_commit) || !fits {
             return Ok(());
         }
         let start = frame::begin(&mut self.buffer);
-        if commits {
+        if notes_commit {
             self.buffer.extend_from_slice(&self.contents.commit.0.to_le_bytes());
             self.written_commit = self.contents.commit;
         }
-        self.seal(start, Kind::Mark);
+        self.finish_frame(start, FrameKind::Mark);
         let result = self.flush();
         self.poison_on_error(result)
     }
 
-    /// Takes note of what is committed. The next frame says it, or the next [`mark`](Self::mark) if
-    /// no frame follows; in format 2 nothing does.
+    /// Raises the commit index. The next frame holds it, or the next
+    /// [mark](Self::write_mark) if no frame follows; in format 2 neither does.
     ///
     /// # Errors
-    /// [`StorageError::Rejected`] if the log does not reach so far.
+    /// [`StorageError::Rejected`] if the log ends before `commit`.
     pub fn commit_to(&mut self, commit: Index) -> Result<(), StorageError> {
-        if self.contents.commit_to(commit) {
-            return Ok(());
-        }
-        let what = format!("commit index {commit} beyond the last entry, {}", self.last_index());
-        Err(StorageError::Rejected { what })
+        self.contents.commit_to(commit).map_err(|what| StorageError::Rejected { what })
     }
 
-    /// Once the segment is half full, makes the file for the next one, a piece at each call, so
-    /// that a write which finds the segment full need not wait for that. `true` if it should be
-    /// called again soon; a call takes about as long as a sync of a megabyte.
+    /// Prepares the next segment's file, one megabyte at each call, once the active segment is half
+    /// full. Returns whether another call is needed.
+    ///
+    /// A write that finds the segment full then need not wait for a new file. A call takes about as
+    /// long as a sync of a megabyte.
     ///
     /// # Errors
-    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. A disk that has no
-    /// room for the file is no error yet.
-    pub fn prepare(&mut self) -> Result<bool, StorageError> {
-        self.check_poison()?;
+    /// [`StorageError::Io`] and [`StorageError::Poisoned`]: the log is poisoned. It is no error if
+    /// the disk has no space for the file: the write that needs the file reports that.
+    pub fn prepare_next_segment(&mut self) -> Result<bool, StorageError> {
+        self.check_not_poisoned()?;
         if self.end_bytes() < self.active.capacity_bytes / 2 {
             return Ok(false);
         }
-        let result =
-            self.next_segment.step(&mut self.disk, &mut self.segment_pool, self.active.number + 1);
+        let result = self.next_segment.prepare_slice(
+            &mut self.disk,
+            &mut self.segment_pool,
+            self.active.number + 1,
+        );
         self.poison_on_error(result)
     }
 
-    /// Reads entries `fetch.from..=fetch.to`, as many as fit `fetch.limit_bytes`, though at least
-    /// one; those that the log does not hold are left out, so there may be none. Entries share
-    /// memory, in pieces of some 64 KiB.
+    /// Reads entries `fetch.from..=fetch.to`: as many as fit `fetch.limit_bytes`, but at least one.
+    ///
+    /// Returns none if the log does not hold the first. Entries share memory, in pieces of about
+    /// 64 KiB.
     ///
     /// # Errors
-    /// [`StorageError::Corrupt`] if a frame is no longer what was written; [`StorageError::Io`];
+    /// [`StorageError::Corrupt`] if a frame is not what was written; [`StorageError::Io`];
     /// [`StorageError::Poisoned`].
     pub fn read(&mut self, fetch: &Fetch) -> Result<Vec<Entry>, StorageError> {
-        self.check_poison()?;
+        self.check_not_poisoned()?;
         let result = self.flush();
         self.poison_on_error(result)?;
         self.reader.read(&mut self.disk, &self.active, &self.contents, fetch)
@@ -393,34 +413,39 @@ impl<D: Disk> Log<D> {
         let offset = self.end_bytes();
         let start = frame::begin(&mut self.buffer);
         let format = self.format();
-        body::put_step(&mut self.buffer, write, format);
-        self.seal(start, Kind::Step);
+        body::put_write(&mut self.buffer, write, format);
+        self.finish_frame(start, FrameKind::Write);
         assert!(self.end_bytes() == offset + bytes as u64, "a frame is as long as was computed");
-        self.last_step = self.chain.sequence;
+        self.last_content_sequence = self.chain.sequence;
         self.written_commit = self.written_commit.max(write.commit);
         self.contents.apply(write, self.active.number, offset);
         if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Begins a new segment with room for a frame of `frame_bytes`. The old one is synced first, so
-    /// that only the last segment of a log can be torn.
+    /// Begins a new segment with space for a frame of `frame_bytes`.
+    ///
+    /// The old one is synced first, so that only the last segment of a log can be torn.
     fn roll(&mut self, frame_bytes: usize) -> Result<(), StorageError> {
         self.finish_segment()?;
         self.begin_segment(self.origin, frame_bytes)
     }
 
-    /// Begins anew after a snapshot: term and vote stay, all entries go. The snapshot has its name
-    /// already, so whatever happens on the way, opening the log will find that it must begin there.
-    pub(super) fn begin_after(&mut self, meta: &SnapshotMeta) -> Result<(), StorageError> {
+    /// Removes all entries and continues after a snapshot; term and vote stay.
+    ///
+    /// The snapshot has its final name already, so after a crash recovery does the same.
+    pub(super) fn restart_after_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+    ) -> Result<(), StorageError> {
         self.finish_segment()?;
-        let void = self.contents.begin_after(meta);
+        let superseded = self.contents.restart_after_snapshot(meta);
         self.begin_segment(self.active.number + 1, 0)?;
-        // What it takes the place of may go only once its name is durable.
+        // The old segments may be removed only once the new one's name is durable.
         self.sync_directory()?;
-        self.note_synced(self.chain)?;
-        self.reader.forget();
-        for segment in &void {
-            self.segment_pool.retire(&mut self.disk, segment)?;
+        self.write_synced_mark(self.chain)?;
+        self.reader.close_segment();
+        for segment in &superseded {
+            self.segment_pool.recycle_or_remove(&mut self.disk, segment)?;
         }
         self.sync_directory()
     }
@@ -436,25 +461,30 @@ impl<D: Disk> Log<D> {
 
     fn begin_segment(&mut self, origin: u64, frame_bytes: usize) -> Result<(), StorageError> {
         let number = self.active.number + 1;
-        let mut opening = self.contents.opening(number, origin, &self.identity, &self.founding);
-        let needed_bytes = opening.frame_bytes() + frame_bytes;
-        let room = match self.next_segment.take(&mut self.disk, number, needed_bytes)? {
-            Some(room) => room,
-            None => self.segment_pool.room(needed_bytes),
+        let mut segment_header = self.contents.segment_header(
+            number,
+            origin,
+            &self.identity,
+            &self.initial_configuration,
+        );
+        let needed_bytes = segment_header.frame_bytes() + frame_bytes;
+        let new_file = match self.next_segment.take(&mut self.disk, number, needed_bytes)? {
+            Some(new_file) => new_file,
+            None => self.segment_pool.allocate(needed_bytes),
         };
-        opening.is_recycled = room.is_recycled();
-        let capacity_bytes = room.capacity_bytes;
-        let tag = self.chain.open_segment(&mut self.buffer, &opening, 0);
-        let file = room.make(&mut self.disk, number, &self.buffer)?;
+        segment_header.is_recycled = new_file.is_recycled();
+        let capacity_bytes = new_file.capacity_bytes;
+        let tag = self.chain.append_segment_header(&mut self.buffer, &segment_header, 0);
+        let file = new_file.create(&mut self.disk, number, &self.buffer)?;
         let written_bytes = self.buffer.len() as u64;
         self.buffer.clear();
         self.origin = origin;
-        self.active = Active { number, file, tag, capacity_bytes, written_bytes };
-        self.last_step = self.chain.sequence;
+        self.active = ActiveSegment { number, file, tag, capacity_bytes, written_bytes };
+        self.last_content_sequence = self.chain.sequence;
         self.marked = self.chain.synced;
         self.written_commit = self.contents.commit;
-        self.contents.begin_segment(number, capacity_bytes);
-        self.contents.locator.reserve(capacity_bytes);
+        self.contents.add_segment(number, capacity_bytes);
+        self.contents.sparse_index.reserve(capacity_bytes);
         Ok(())
     }
 
@@ -464,14 +494,14 @@ impl<D: Disk> Log<D> {
             .map_err(|error| StorageError::io("sync", "the data folder", &error))
     }
 
-    /// The format in which the next frame is written.
-    fn format(&self) -> Format {
+    /// The format of the next frame.
+    fn format(&self) -> FrameFormat {
         self.contents.format
     }
 
-    fn seal(&mut self, start: usize, kind: Kind) {
+    fn finish_frame(&mut self, start: usize, kind: FrameKind) {
         let format = self.format();
-        self.chain.seal(&mut self.buffer, start, kind, format, self.active.tag);
+        self.chain.finish_frame(&mut self.buffer, start, kind, format, self.active.tag);
         self.marked = self.chain.synced;
     }
 
@@ -480,17 +510,17 @@ impl<D: Disk> Log<D> {
         self.active.written_bytes + self.buffer.len() as u64
     }
 
-    /// Hands the buffer to the file, in one write.
+    /// Writes the buffer to the file, in one write.
     pub(super) fn flush(&mut self) -> Result<(), StorageError> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let Active { file, written_bytes, number, .. } = &mut self.active;
+        let ActiveSegment { file, written_bytes, number, .. } = &mut self.active;
         file.write_at(&self.buffer, *written_bytes)
             .map_err(|error| StorageError::io("write", &segment::name(*number), &error))?;
         *written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        // One huge frame should not cost its memory for ever.
+        // The memory of one huge frame is given back.
         self.buffer.shrink_to(4 * BUFFER_BYTES);
         Ok(())
     }
@@ -498,19 +528,20 @@ impl<D: Disk> Log<D> {
     fn sync_all(&mut self) -> Result<(), StorageError> {
         self.flush()?;
         if planted(Mutant::MarkBeforeSync) {
-            self.note_synced(Chain { synced: self.chain.sequence, ..self.chain })?;
+            self.write_synced_mark(FrameChain { synced: self.chain.sequence, ..self.chain })?;
         }
-        let Active { file, number, .. } = &mut self.active;
+        let ActiveSegment { file, number, .. } = &mut self.active;
         file.sync().map_err(|error| StorageError::io("sync", &segment::name(*number), &error))?;
         self.chain.synced = self.chain.sequence;
-        self.note_synced(self.chain)
+        self.write_synced_mark(self.chain)
     }
 
-    /// Writes the second mark of what is on the disk. Only for a segment whose name is durable, or
-    /// that has frames besides its opening: another one may be gone after a power failure, which is
-    /// no loss.
-    fn note_synced(&mut self, chain: Chain) -> Result<(), StorageError> {
-        self.synced_file.note(&SyncedMark::now(
+    /// Writes to `SYNCED` how far the log is durable.
+    ///
+    /// Only for a segment whose name is durable, or that has frames besides its header. Another one
+    /// may be missing after a power failure, and nothing is lost then.
+    fn write_synced_mark(&mut self, chain: FrameChain) -> Result<(), StorageError> {
+        self.synced_file.write(&SyncedMark::current(
             &self.identity,
             &chain,
             &self.active,
@@ -518,10 +549,10 @@ impl<D: Disk> Log<D> {
         ))
     }
 
-    pub(super) fn check_poison(&self) -> Result<(), StorageError> {
+    pub(super) fn check_not_poisoned(&self) -> Result<(), StorageError> {
         match &self.poisoned {
             None => Ok(()),
-            Some(cause) => Err(StorageError::Poisoned { cause: cause.clone() }),
+            Some(first) => Err(StorageError::Poisoned { source: Box::new(first.clone()) }),
         }
     }
 
@@ -530,7 +561,7 @@ impl<D: Disk> Log<D> {
         result: Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         if let Err(error) = &result {
-            self.poisoned = Some(error.to_string());
+            self.poisoned = Some(error.clone());
         }
         result
     }

@@ -1,21 +1,20 @@
-//! The log on a disk: a write-ahead log of preallocated segments over a [`Disk`], snapshots that
-//! stand for its beginning, and the [`Worker`] that runs both.
+//! The log on a disk: a write-ahead log of segments, with snapshots.
 //!
-//! Bytes are described in `raft/FORMAT.md`. What the room promises:
+//! A [`Log`] lies on a [`Disk`], and a [`Worker`] carries out jobs on both the log and its snapshots.
+//! `raft/FORMAT.md` describes every byte. The module promises:
 //!
-//! - What [`Log::sync`] has returned `Ok` for is found again by [`Log::open`], or opening fails as
-//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]: never is it silently missing, within
-//!   the bounds that `raft/FORMAT.md` states ("What this cannot see").
+//! - What [`Log::sync`] has made durable, [`Log::open`] finds again, or it fails with
+//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]. Nothing is silently missing, within the
+//!   bounds that `raft/FORMAT.md` states in "What this cannot see".
 //! - A [`Write`](crate::types::Write) is found whole or not at all.
-//! - A snapshot is found whole or not at all, and the log lets go of nothing that the newest one
-//!   does not include.
-//! - What `open` hands over is durable, even where the kernel showed bytes of a sync that had
-//!   failed.
+//! - A snapshot is found whole or not at all, and the log removes no entry that the newest one does
+//!   not include.
+//! - What `open` returns is durable, even where the kernel showed bytes of a sync that had failed.
 //!
-//! Every call here may block on the disk. They belong on a storage thread.
+//! Every call may block on the disk, so make them on a storage thread.
 
-// A folder of the operating system, and the tools that look into one, are for systems on which they
-// are tested. Elsewhere the log runs on a `Disk` of its user's.
+// `RealDisk` and the tools that read a data folder exist only on systems on which they are tested.
+// Elsewhere the log runs on a `Disk` of its user.
 #![cfg_attr(not(unix), allow(dead_code, unused_imports))]
 
 mod body;
@@ -32,25 +31,25 @@ mod frame;
 #[cfg(unix)]
 pub mod inspect;
 mod job;
-mod loaded;
-mod locator;
+mod loaded_segment;
 mod log;
 mod next_segment;
 mod options;
 mod reader;
 #[cfg(unix)]
 mod real_disk;
+#[cfg(unix)]
+mod recoverable_log;
 mod recovery;
 mod replay;
 mod segment;
 mod segment_pool;
 mod snapshot;
 mod snapshot_jobs;
-mod source;
+mod snapshot_source;
+mod sparse_index;
 #[cfg(unix)]
 mod special_file;
-#[cfg(unix)]
-mod survivors;
 mod synced;
 #[cfg(test)]
 mod test_disk;
@@ -62,17 +61,17 @@ mod worker;
 pub use disaster_recovery::{DisasterRecovery, DisasterRecoveryError, RecoveredCluster};
 pub use disk::{Disk, DiskFile};
 pub use diverged::DivergedMark;
-pub use error::StorageError;
+pub use error::{IoError, StorageError};
 pub use frame::MAX_FRAME_BYTES;
 pub use job::{Completion, Job};
 pub use log::Log;
 pub use options::LogOptions;
 #[cfg(unix)]
 pub use real_disk::{RealDisk, RealFile, open_snapshot};
+#[cfg(unix)]
+pub use recoverable_log::{DamagedFile, DataLoss};
 pub use recovery::{DamagedSegment, Recovered, TornTail};
 pub use snapshot::{DamagedSnapshot, SnapshotReader};
-pub use source::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
-#[cfg(unix)]
-pub use survivors::DataLoss;
+pub use snapshot_source::{SNAPSHOT_PIECE_BYTES, SnapshotSource};
 pub use synced::SyncedMark;
 pub use worker::Worker;

@@ -3,15 +3,24 @@
 use super::segment::LENGTH_UNIT;
 
 /// Settings of a [`Log`](super::Log). They may differ from one opening to the next.
+///
+/// ```
+/// use kodiak_raft::storage::LogOptions;
+///
+/// let options = LogOptions::default().segment_bytes(64 << 20);
+/// assert_eq!(options.tail_bytes, 8 << 20);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LogOptions {
-    /// How long a segment file is made, in bytes; one that must hold a longer frame is made longer.
-    /// At least 1 KiB is used. Default 16 MiB: a new segment costs two syncs, or some more if the
-    /// disk was too slow to make its file ready in time, which is nothing once in 16 MiB; and
-    /// opening a log reads a segment into memory at a time.
+    /// The length of a segment's file, in bytes. Default 16 MiB.
+    ///
+    /// A segment that must hold a longer frame is longer, and none is shorter than 1 KiB. A new
+    /// segment costs at least two syncs. Opening a log reads one segment at a time into memory.
     pub segment_bytes: u64,
-    /// How many bytes of the last entries ([`Entry::size_bytes`](crate::types::Entry::size_bytes))
-    /// opening hands over in [`Saved::tail`](crate::types::Saved::tail), at most. Default 8 MiB.
+    /// How much of the last entries is returned in [`Saved::tail`](crate::types::Saved::tail) when
+    /// the log is opened, in bytes of [`Entry::size_bytes`](crate::types::Entry::size_bytes).
+    /// Default 8 MiB.
     pub tail_bytes: usize,
 }
 
@@ -22,7 +31,22 @@ impl Default for LogOptions {
 }
 
 impl LogOptions {
-    pub(super) fn segment_bytes(&self) -> u64 {
+    /// Sets [`segment_bytes`](field@LogOptions::segment_bytes).
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> LogOptions {
+        self.segment_bytes = bytes;
+        self
+    }
+
+    /// Sets [`tail_bytes`](field@LogOptions::tail_bytes).
+    #[must_use]
+    pub fn tail_bytes(mut self, bytes: usize) -> LogOptions {
+        self.tail_bytes = bytes;
+        self
+    }
+
+    /// The length of a segment's file as used.
+    pub(super) fn file_bytes(&self) -> u64 {
         self.segment_bytes.max(LENGTH_UNIT).next_multiple_of(LENGTH_UNIT)
     }
 }

@@ -1,56 +1,57 @@
-//! Reads entries back from the segments.
+//! Reads entries from the segments.
 
 use bytes::Bytes;
 
 use super::body;
 use super::contents::Contents;
-use super::frame::{self, Frame, HEADER_BYTES, Kind, Misfit};
-use super::locator::Run;
-use super::segment::{self, Active};
+use super::frame::{self, Frame, FrameKind, HEADER_BYTES};
+use super::segment::{self, ActiveSegment};
+use super::sparse_index::FrameRun;
 use super::{Disk, DiskFile, StorageError};
 use crate::core::Fetch;
 use crate::types::{Entries, Entry, Index};
 
-/// How much is read at a time.
+/// How much is read at a time, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Reads entries. Keeps one older segment open: who catches up reads one after the other.
+/// Reads entries. Keeps one older segment open, because a follower that catches up reads them in
+/// order.
 #[derive(Debug)]
-pub(super) struct Reader<F> {
-    older: Option<(u64, F)>,
+pub(super) struct EntryReader<F> {
+    cached_segment: Option<(u64, F)>,
 }
 
-impl<F> Default for Reader<F> {
-    fn default() -> Reader<F> {
-        Reader { older: None }
+impl<F> Default for EntryReader<F> {
+    fn default() -> EntryReader<F> {
+        EntryReader { cached_segment: None }
     }
 }
 
-/// What is collected, and when it is enough.
-struct Wanted {
+/// Collects the entries of one [`Fetch`].
+struct EntryCollector {
     next: Index,
     last: Index,
     left_bytes: usize,
     entries: Vec<Entry>,
 }
 
-impl Wanted {
-    fn is_done(&self) -> bool {
+impl EntryCollector {
+    fn is_complete(&self) -> bool {
         self.next > self.last
     }
 
-    /// Takes the entries of a frame that are wanted, up to `end` (exclusive). `false` if one before
-    /// them is missing.
-    fn take(&mut self, entries: &Entries, end: Option<Index>) -> bool {
+    /// Adds the wanted entries of a frame, up to `end` (exclusive). The error is the entry that is
+    /// missing before them.
+    fn add(&mut self, entries: &Entries, end: Option<Index>) -> Result<(), Index> {
         for entry in entries {
-            if self.is_done() || end.is_some_and(|end| entry.index >= end) {
+            if self.is_complete() || end.is_some_and(|end| entry.index >= end) {
                 break;
             }
             if entry.index < self.next {
                 continue;
             }
             if entry.index > self.next {
-                return false;
+                return Err(self.next);
             }
             let bytes = entry.size_bytes();
             if bytes > self.left_bytes && !self.entries.is_empty() {
@@ -61,69 +62,77 @@ impl Wanted {
             self.next = self.next.next();
             self.entries.push(entry.clone());
         }
-        true
+        Ok(())
     }
 }
 
-impl<F: DiskFile> Reader<F> {
-    /// Lets go of the open segment: it may be gone, and its file another one's.
-    pub(super) fn forget(&mut self) {
-        self.older = None;
+impl<F: DiskFile> EntryReader<F> {
+    /// Closes the open segment, because its file may be removed or recycled.
+    pub(super) fn close_segment(&mut self) {
+        self.cached_segment = None;
     }
 
-    /// What [`Log::read`](super::Log::read) promises. Everything appended must be in the files.
+    /// Does what [`Log::read`](super::Log::read) promises. Everything appended must be in the files.
     pub(super) fn read<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
-        active: &Active<F>,
+        active: &ActiveSegment<F>,
         contents: &Contents,
         fetch: &Fetch,
     ) -> Result<Vec<Entry>, StorageError> {
         let last = fetch.to.min(contents.terms.last_index());
-        let mut wanted =
-            Wanted { next: fetch.from, last, left_bytes: fetch.limit_bytes, entries: Vec::new() };
-        while !wanted.is_done() {
-            let Some((run, end)) = contents.locator.find(wanted.next) else { break };
+        let mut collector = EntryCollector {
+            next: fetch.from,
+            last,
+            left_bytes: fetch.limit_bytes,
+            entries: Vec::new(),
+        };
+        while !collector.is_complete() {
+            let Some((run, end)) = contents.sparse_index.find(collector.next) else { break };
             let file = if run.segment == active.number {
                 &active.file
             } else {
-                self.older(disk, run.segment)?
+                self.cached_segment(disk, run.segment)?
             };
-            read_run(file, run, end, &mut wanted)?;
+            read_run(file, run, end, &mut collector)?;
         }
-        Ok(wanted.entries)
+        Ok(collector.entries)
     }
 
-    fn older<D: Disk<File = F>>(&mut self, disk: &mut D, number: u64) -> Result<&F, StorageError> {
-        if self.older.as_ref().is_none_or(|(open, _)| *open != number) {
+    fn cached_segment<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        number: u64,
+    ) -> Result<&F, StorageError> {
+        if self.cached_segment.as_ref().is_none_or(|(open, _)| *open != number) {
             let name = segment::name(number);
             let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
-            self.older = Some((number, file));
+            self.cached_segment = Some((number, file));
         }
-        let (_, file) = self.older.as_ref().expect("just opened");
+        let (_, file) = self.cached_segment.as_ref().expect("just opened");
         Ok(file)
     }
 }
 
-/// Reads the frames of one run until nothing of it is wanted any more.
+/// Reads the frames of one run until no more of it is wanted.
 fn read_run<F: DiskFile>(
     file: &F,
-    run: Run,
+    run: FrameRun,
     end: Option<Index>,
-    wanted: &mut Wanted,
+    collector: &mut EntryCollector,
 ) -> Result<(), StorageError> {
     let mut chunk = Bytes::new();
     let mut offset = run.offset;
-    while !wanted.is_done() && end.is_none_or(|end| wanted.next < end) {
+    while !collector.is_complete() && end.is_none_or(|end| collector.next < end) {
         let frame = frame_at(file, run.segment, offset, &mut chunk)?;
-        if frame.header.kind == Kind::Step {
+        if frame.header.kind == FrameKind::Write {
             let body = chunk.slice(HEADER_BYTES..HEADER_BYTES + frame.body_bytes);
             let corrupt = |what| StorageError::corrupt(&segment::name(run.segment), offset, what);
-            let write = body::get_step(body, frame.header.format)
+            let write = body::get_write(body, frame.header.format)
                 .map_err(|error| corrupt(error.to_string()))?;
-            if !wanted.take(&write.entries, end) {
-                return Err(corrupt(format!("entry {} should be here", wanted.next)));
-            }
+            collector
+                .add(&write.entries, end)
+                .map_err(|missing| corrupt(format!("entry {missing} should be here")))?;
         }
         let total = frame.total_bytes();
         chunk = chunk.slice(total..);
@@ -132,8 +141,8 @@ fn read_run<F: DiskFile>(
     Ok(())
 }
 
-/// The frame at `offset`; leaves `chunk` beginning with it. On entry `chunk` holds what was read
-/// ahead from there.
+/// Reads the frame at `offset`. On entry `chunk` holds what was read ahead from there; on return it
+/// begins with the frame.
 fn frame_at<F: DiskFile>(
     file: &F,
     segment: u64,
@@ -141,29 +150,23 @@ fn frame_at<F: DiskFile>(
     chunk: &mut Bytes,
 ) -> Result<Frame, StorageError> {
     let is_whole =
-        |chunk: &Bytes| frame::announced_bytes(chunk).is_some_and(|bytes| bytes <= chunk.len());
+        |chunk: &Bytes| frame::claimed_bytes(chunk).is_some_and(|bytes| bytes <= chunk.len());
     if !is_whole(chunk) {
         *chunk = read_chunk(file, segment, offset, CHUNK_BYTES)?;
     }
     if !is_whole(chunk) {
-        let bytes = frame::announced_bytes(chunk).unwrap_or(0);
+        let bytes = frame::claimed_bytes(chunk).unwrap_or(0);
         let rest = file
             .len()
             .map_err(|error| StorageError::io("measure", &segment::name(segment), &error))?
             - offset;
-        // What a damaged length claims is not reserved: no frame is longer than the rest of its
-        // file.
+        // A damaged length can claim anything; no frame is longer than the rest of its file.
         if bytes as u64 <= rest {
             *chunk = read_chunk(file, segment, offset, bytes)?;
         }
     }
-    frame::parse(chunk).map_err(|misfit| {
-        let what = match misfit {
-            Misfit::Damage(what) => what.to_owned(),
-            Misfit::Version(version) => format!("a frame of format {version}"),
-        };
-        StorageError::corrupt(&segment::name(segment), offset, what)
-    })
+    frame::parse(chunk)
+        .map_err(|error| StorageError::corrupt(&segment::name(segment), offset, error.to_string()))
 }
 
 fn read_chunk<F: DiskFile>(

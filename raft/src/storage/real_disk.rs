@@ -9,16 +9,17 @@ use super::snapshot::{self, SnapshotReader};
 use super::{Disk, DiskFile, StorageError, special_file};
 use crate::types::Index;
 
-/// The file whose lock says that a process owns the folder. Its content means nothing.
+/// The file whose lock shows that a process uses the folder. Its content means nothing.
 pub(super) const LOCK_NAME: &str = "LOCK";
 
-/// How far ahead of the data a preallocated file is filled with zeros. A block that was never
-/// written costs the file system a journal entry when it is; filling a megabyte at a time pays that
-/// once in a megabyte instead of at every sync, and, unlike filling the whole file when it is made,
-/// never holds up a write for long.
+/// How far ahead of the data a preallocated file is filled with zeros, in bytes.
+///
+/// The first write to a block costs the file system a journal entry. Filling a megabyte at a time
+/// pays that once for a megabyte instead of at every sync. Filling the whole file at once would
+/// delay a write for long.
 const ZERO_AHEAD_BYTES: usize = 1 << 20;
 
-/// Zeros, to be written ahead.
+/// The zeros to write ahead.
 static ZEROS: [u8; ZERO_AHEAD_BYTES] = [0; ZERO_AHEAD_BYTES];
 
 /// A folder of the operating system, locked against other processes while this value lives.
@@ -31,12 +32,13 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Opens a folder, making it if need be, and locks it (`flock` on its file `LOCK`; the lock
-    /// dies with the process, however it dies).
+    /// Opens a folder and locks it, with `flock` on its file `LOCK`. Creates the folder if necessary.
+    ///
+    /// The kernel releases the lock when the process ends, however it ends.
     ///
     /// # Errors
-    /// `ResourceBusy`, naming the folder, if another process (or another value in this one) has it;
-    /// and whatever the system says, with the folder's name.
+    /// `ResourceBusy` if another process, or another value in this one, has locked the folder; and
+    /// errors of the system. Each names the folder.
     ///
     /// ```
     /// use kodiak_raft::storage::RealDisk;
@@ -52,7 +54,7 @@ impl RealDisk {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("data folder {}: {error}", path.display()))
         };
-        make_folder(path).map_err(named)?;
+        create_folder(path).map_err(named)?;
         let lock = RealDisk::open_lock(&path.join(LOCK_NAME)).map_err(|error| {
             named(io::Error::new(error.kind(), format!("{LOCK_NAME}: {error}")))
         })?;
@@ -60,8 +62,8 @@ impl RealDisk {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let text = format!(
-                    "data folder {} is in use by another process: one folder serves one node; stop that process or give \
-                     this node a folder of its own",
+                    "data folder {} is in use by another process: one folder serves one node. Stop \
+                     that process, or give this node a folder of its own",
                     path.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::ResourceBusy, text));
@@ -82,10 +84,11 @@ impl RealDisk {
     }
 }
 
-/// Makes the folder, if it is not there, and its name durable: those of all folders on the way to
-/// it, each in its parent. That is done at each opening, because whoever made a folder may have
-/// died before the sync.
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Creates the folder if necessary, and makes its path durable by syncing every folder on it.
+///
+/// That is done at each opening, because the process that created a folder may have crashed before
+/// the sync.
+fn create_folder(path: &Path) -> io::Result<()> {
     let made = path
         .ancestors()
         .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
@@ -93,17 +96,17 @@ fn make_folder(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)?;
     for (at, parent) in fs::canonicalize(path)?.ancestors().skip(1).enumerate() {
         match File::open(parent).and_then(|folder| folder.sync_all()) {
-            // A folder that was there may lie in one that this process may not read, or that is
-            // never written.
-            Err(error) if at >= made && is_not_ours(&error) => {}
+            // An existing folder may lie in one that this process may not read, or that is
+            // read-only.
+            Err(error) if at >= made && cannot_be_synced(&error) => {}
             result => result?,
         }
     }
     Ok(())
 }
 
-/// Whether the system says that a folder's names are none of this process's business.
-fn is_not_ours(error: &io::Error) -> bool {
+/// Whether the error means that this process cannot, and need not, sync the folder.
+fn cannot_be_synced(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     matches!(error.kind(), InvalidInput | PermissionDenied | ReadOnlyFilesystem | Unsupported)
 }
@@ -124,7 +127,7 @@ impl Disk for RealDisk {
     fn open(&mut self, name: &str) -> io::Result<RealFile> {
         let file =
             special_file::open(&self.path.join(name), OpenOptions::new().read(true).write(true))?;
-        // What such a file holds is unknown: never write zeros over it.
+        // The file may hold data anywhere, so no zeros are written ahead.
         Ok(RealFile { file, zeroed_to: 0, zero_until: 0 })
     }
 
@@ -139,7 +142,7 @@ impl Disk for RealDisk {
     fn list(&mut self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            // A name that is not UTF-8 is not ours.
+            // The log has no name that is not UTF-8.
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -156,10 +159,10 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 pub struct RealFile {
     file: File,
-    /// Nothing has been written past here, neither data nor zeros.
+    /// Where what has been written, data or zeros, ends.
     zeroed_to: u64,
-    /// Zeros are written ahead only below this: the preallocated length of a file made by this
-    /// process, 0 for others.
+    /// Zeros are written ahead only below this: the preallocated length of a file that this process
+    /// has created, 0 for others.
     zero_until: u64,
 }
 
@@ -217,12 +220,13 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Opens the snapshot of this index in a data folder, while a node has the folder or not: a
-/// snapshot under its name never changes. It may go, once there is a newer one.
+/// Opens the snapshot of this index in a data folder, even while a node uses the folder.
+///
+/// A snapshot never changes. The node may remove it once there is a newer one.
 ///
 /// # Errors
-/// [`StorageError::Io`] if there is none or it cannot be read; [`StorageError::Corrupt`] if its
-/// header is not what was written.
+/// [`StorageError::Io`] if it does not exist or cannot be read; [`StorageError::Corrupt`] if its
+/// header is damaged.
 pub fn open_snapshot(
     folder: &Path,
     index: Index,
@@ -238,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zeros_ahead_never_cover_data() {
+    fn zeros_written_ahead_never_cover_data() {
         let folder = tempfile::tempdir().unwrap();
         let mut disk = RealDisk::open(folder.path()).unwrap();
         let length = 3 * ZERO_AHEAD_BYTES as u64;

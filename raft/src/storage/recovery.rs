@@ -1,161 +1,164 @@
-//! Opens a log: finds what was promised, refuses what is damaged, cuts what was torn, and makes
-//! durable what it hands over.
+//! Recovery: what every opening of a log does.
+//!
+//! It finds what the node has promised, refuses damage, cuts off a torn tail, and makes everything
+//! durable that it returns.
 //!
 //! ```text
-//! last segment   [opening] [frame] [frame] [frame] [frame] [~~~~~] ...zeros, or another life's frames
-//!                                        ^ greatest synced mark  ^ first frame that does not fit
-//!                settled: known to be    | whole, perhaps not on |  torn: never acknowledged, because
-//!                on disk                 | disk: written anew    |  a later frame's mark would say so
+//! last segment  [header] [frame] [frame] [frame] [frame] [~~~~] zeros, or a recycled file's frames
+//!                                      ^ greatest mark   ^ first frame that breaks the chain
+//!               synced: known to be    | whole, perhaps  | torn: never acknowledged, because
+//!               durable                | not durable:    | a later frame's mark would say so
+//!                                      | written again   |
 //! ```
 //!
-//! A frame that does not fit at or before the greatest mark is corruption. The mark may lie past
-//! the damage, so the whole file is searched for it. Earlier segments were synced before the next
-//! one was made: there, every misfit is corruption.
+//! A broken chain at or before the greatest mark is corruption. The mark may lie past the damage,
+//! so the whole file is searched for it. Earlier segments were synced before the next one was
+//! created, so there every broken chain is corruption.
 //!
-//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the
-//! kernel shows what it has not written. They are therefore written to a new segment, which has its
-//! name only once it is synced; a crash on the way leaves everything as it was. Always beginning a
-//! new segment also means that no byte is written twice in one life of a file.
+//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the kernel
+//! shows what it has not written. Recovery therefore copies these writes to a new segment, which
+//! gets its name only once it is synced. A crash before that changes nothing. Every opening begins
+//! a new segment, so no byte of a segment is ever written twice.
 //!
-//! The last segment may still have the name that its file was made ready under; then it gets its
-//! own first.
+//! The last segment may still have the name `.next`; recovery renames it first.
 //!
-//! What was settled is read from the frames' own marks and from the second mark
-//! ([`super::synced`]), which is still there when the end of the log is not.
+//! How far the log was synced is read from its frames' marks and from `SYNCED` ([`super::synced`]),
+//! which remains when the end of the log is lost.
 //!
-//! Which segments are the log's: those up to the last without a gap in their numbers, from the one
-//! on that the last one's opening names as the origin. What is before is on its way out, because a
-//! snapshot includes it.
+//! The log's segments are those up to the last one without a gap in their numbers, from the origin
+//! on that the last one's header names. Earlier ones were being removed, because a snapshot
+//! includes their entries.
 //!
-//! If one of them is damaged, the log may still begin after it, with a segment whose opening the
-//! snapshot reaches: the opening repeats term, vote, promise and configuration. From there on
-//! everything must be whole, entries that the snapshot includes as well, because a frame among them
-//! may hold a vote.
+//! If a segment is damaged, the log may begin after it, with a segment before which the snapshot
+//! includes everything: the segment's header repeats term, vote, promise and configuration. From
+//! there on everything must be whole, even entries that the snapshot includes, because a frame among
+//! them may hold a vote.
 
 use super::contents::Contents;
-use super::loaded::{End, Loaded, find_end};
+use super::loaded_segment::{LoadedSegment, LogEnd, find_log_end};
 use super::next_segment;
-use super::replay::{Draft, Replay, Step};
-use super::segment::{self, Active, Chain};
+use super::replay::{NewSegment, Replay, UnsyncedWrite};
+use super::segment::{self, ActiveSegment, FrameChain};
 use super::segment_pool::SegmentPool;
-use super::snapshot::{self, DamagedSnapshot, Found, SnapshotStore};
+use super::snapshot::{self, DamagedSnapshot, FoundSnapshots, SnapshotStore};
 use super::synced::{self, SyncedFile, SyncedMark};
 use super::{Disk, LogOptions, StorageError};
 use crate::core::mutants::{Mutant, planted};
 use crate::types::{Configuration, Identity, Index, Saved, SnapshotMeta};
 
-/// What was found on a disk.
+/// What recovery found on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Recovered {
-    /// Whom the log belongs to.
+    /// The node, group, cluster and disk that the log belongs to.
     pub identity: Identity,
-    /// What the core continues from.
+    /// The state from which the core continues.
     pub saved: Saved,
-    /// How many writes were whole but not known to be on disk, and were therefore written anew.
+    /// How many writes were whole but not known to be durable, and were therefore written again.
     pub rewritten: u64,
-    /// Where bytes lay that are no whole frame, all of them past what was known to be on disk:
-    /// writes that a crash cut short, never acknowledged. They are gone.
+    /// Where a crash cut writes short, if it did. They were never acknowledged, and are removed.
     pub torn: Option<TornTail>,
-    /// Snapshots that are not what was written: newer than the one in `saved`, while the log
-    /// reaches back far enough to do without, or that one itself (`lacks_snapshot`).
+    /// Damaged snapshots: those newer than the one in `saved`, which the log can do without, and that
+    /// one itself if `lacks_snapshot`.
     pub damaged_snapshots: Vec<DamagedSnapshot>,
-    /// Whether the snapshot in `saved` is one of the damaged ones, of which the header is whole.
-    /// The log and all that was promised are there; the state machine needs a snapshot of another
-    /// node's.
+    /// Whether only the header of the snapshot in `saved` is whole. The log and every promise are
+    /// there, but the state machine needs another node's snapshot.
     pub lacks_snapshot: bool,
-    /// A segment that is not what was written, and was not needed: the log begins after it, where a
-    /// snapshot ends.
+    /// A damaged segment that was not needed: the log begins after it, because a snapshot includes
+    /// its entries.
     pub damaged_segment: Option<DamagedSegment>,
 }
 
-/// A segment that cannot be used, and was not needed. Its file, and those of the segments before
-/// it, are gone.
+/// A damaged segment that was not needed. It and the segments before it are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSegment {
-    /// Its file.
+    /// The segment's file.
     pub file: String,
-    /// Where the damage begins, in bytes.
+    /// Where the damage begins, in bytes from the file's start.
     pub offset: u64,
-    /// What does not fit.
+    /// What is wrong there.
     pub what: String,
 }
 
-/// Where a log was torn.
+/// Where a crash cut the log's last writes short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment's file.
     pub file: String,
-    /// Where the first frame that is not whole begins, in bytes.
+    /// Where the first frame that is not whole begins, in bytes from the file's start.
     pub offset: u64,
 }
 
-/// What recovery has put together.
-pub(super) struct Parts<D: Disk> {
+/// The parts of an open log.
+pub(super) struct LogParts<D: Disk> {
     pub(super) disk: D,
     pub(super) identity: Identity,
-    pub(super) founding: Configuration,
+    pub(super) initial_configuration: Configuration,
     pub(super) contents: Contents,
     pub(super) segment_pool: SegmentPool,
     pub(super) snapshot_store: SnapshotStore<D::File>,
     pub(super) origin: u64,
-    pub(super) active: Active<D::File>,
+    pub(super) active: ActiveSegment<D::File>,
     pub(super) synced_file: SyncedFile<D::File>,
-    pub(super) chain: Chain,
+    pub(super) chain: FrameChain,
 }
 
-/// What a log is put together from ([`Log::open`](super::Log::open)).
+/// Finds the parts of the log ([`Log::open`](super::Log::open)).
 pub(super) fn recover<D: Disk>(
     mut disk: D,
     options: LogOptions,
-) -> Result<(Parts<D>, Recovered), StorageError> {
-    let Some(file) = what_is_there(&mut disk)? else { return Err(StorageError::NoLog) };
+) -> Result<(LogParts<D>, Recovered), StorageError> {
+    let Some(file) = find_log_file(&mut disk)? else { return Err(StorageError::NoLog) };
     make_names_durable(&mut disk)?;
     let mark = synced::read(&mut disk)?;
     let mut numbers = segment::list(&mut disk)?;
-    let Some(&last_number) = numbers.last() else { return Err(log_is_missing(&file, mark)) };
+    let Some(&last_number) = numbers.last() else { return Err(missing_log(&file, mark)) };
     segment::remove_unfinished(&mut disk)?;
-    let mut found = Found::search(&mut disk)?;
-    let mut last = Loaded::load(&mut disk, last_number)?;
-    if next_segment::adopt(&mut disk, &last)? {
-        last = Loaded::load(&mut disk, last_number + 1)?;
+    let mut found = FoundSnapshots::search(&mut disk)?;
+    let mut last = LoadedSegment::load(&mut disk, last_number)?;
+    if next_segment::finish_rename(&mut disk, &last)? {
+        last = LoadedSegment::load(&mut disk, last_number + 1)?;
         numbers.push(last.number);
     }
-    check_owner(mark.as_ref(), &last)?;
-    let end = find_end(&last, mark.map_or(0, |mark| mark.sequence))?;
+    check_mark_owner(mark.as_ref(), &last)?;
+    let end = find_log_end(&last, mark.map_or(0, |mark| mark.sequence))?;
     if !found.damaged.is_empty()
-        && let Some(base) = base_of(&mut disk, &numbers, &last)?
+        && let Some(base) = first_base(&mut disk, &numbers, &last)?
     {
-        found.use_damaged(&mut disk, &last.opening.identity, base)?;
+        found.fall_back_to_damaged(&mut disk, &last.segment_header.identity, base)?;
     }
-    let Replayed { first, mut replay, unsettled, damaged } =
+    let Replayed { first, mut replay, unsynced, damaged } =
         replay(&mut disk, &options, &numbers, &last, &end, &found)?;
-    check_end(mark.as_ref(), &last, &end, &replay)?;
-    let snapshot = newest_of(&found, &last)?;
-    check_damaged(&found, &replay)?;
-    // Everything is as it should be: from here on the folder is changed.
+    check_not_cut(mark.as_ref(), &last, &end, &replay)?;
+    let snapshot = newest_snapshot(&found, &last)?;
+    check_damaged_snapshot(&found, &replay)?;
+    // All checks have passed. From here on the folder is changed.
     next_segment::remove_unused(&mut disk)?;
     let mut segment_pool = SegmentPool::find(&mut disk, &options)?;
     let synced_file = SyncedFile::prepare(&mut disk)?;
-    let draft = replay.draw_up(&last, unsettled, snapshot.as_ref(), end.sequence)?;
-    let active = draft.make(&mut disk, &mut segment_pool, &mut replay)?;
-    remove_superseded(&mut disk, &mut segment_pool, &numbers, first, &draft)?;
+    let new_segment = replay.plan_new_segment(&last, unsynced, snapshot.as_ref(), end.sequence)?;
+    let active = new_segment.create(&mut disk, &mut segment_pool, &mut replay)?;
+    remove_superseded(&mut disk, &mut segment_pool, &numbers, first, &new_segment)?;
     let recovered = Recovered {
-        identity: last.opening.identity,
-        saved: replay.saved(&last.opening.founding, snapshot),
-        rewritten: draft.rewritten(),
+        identity: last.segment_header.identity,
+        saved: replay.saved(&last.segment_header.initial_configuration, snapshot),
+        rewritten: new_segment.rewritten(),
         torn: end.is_torn.then(|| TornTail { file: last.name.clone(), offset: end.offset as u64 }),
         damaged_snapshots: found.damaged.clone(),
         lacks_snapshot: found.is_newest_damaged,
         damaged_segment: damaged,
     };
     let snapshot_store = SnapshotStore::new(&mut disk, found)?;
-    let (identity, founding, origin) =
-        (last.opening.identity, last.opening.founding, draft.origin());
+    let (identity, initial_configuration, origin) = (
+        last.segment_header.identity,
+        last.segment_header.initial_configuration,
+        new_segment.origin(),
+    );
     let Replay { contents, chain, .. } = replay;
-    let parts = Parts {
+    let parts = LogParts {
         disk,
         identity,
-        founding,
+        initial_configuration,
         contents,
         segment_pool,
         snapshot_store,
@@ -167,13 +170,13 @@ pub(super) fn recover<D: Disk>(
     Ok((parts, recovered))
 }
 
-/// Removes the segments before the log's first one, and those that the new one takes the place of.
+/// Removes the segments before the log's first one, and those that the new one replaces.
 fn remove_superseded<D: Disk>(
     disk: &mut D,
     segment_pool: &mut SegmentPool,
     numbers: &[u64],
     first: u64,
-    draft: &Draft,
+    new_segment: &NewSegment,
 ) -> Result<(), StorageError> {
     let leftovers: Vec<u64> =
         numbers.iter().copied().take_while(|&number| number < first).collect();
@@ -181,18 +184,18 @@ fn remove_superseded<D: Disk>(
         let name = segment::name(number);
         disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
     }
-    for segment in &draft.void {
-        segment_pool.retire(disk, segment)?;
+    for segment in &new_segment.superseded {
+        segment_pool.recycle_or_remove(disk, segment)?;
     }
-    if !(leftovers.is_empty() && draft.void.is_empty()) {
+    if !(leftovers.is_empty() && new_segment.superseded.is_empty()) {
         disk.sync_directory()
             .map_err(|error| StorageError::io("sync", "the data folder", &error))?;
     }
     Ok(())
 }
 
-/// The error for a folder that has held a log and has no segment.
-fn log_is_missing(file: &str, mark: Option<SyncedMark>) -> StorageError {
+/// The error for a folder that held a log and has no segment.
+fn missing_log(file: &str, mark: Option<SyncedMark>) -> StorageError {
     match mark {
         Some(mark) => end_lost(
             &mark,
@@ -210,18 +213,18 @@ fn end_lost(
     file: String,
     offset: u64,
     what: String,
-    kept: Index,
+    last_kept: Index,
 ) -> StorageError {
-    StorageError::EndLost { file, offset, what, kept, known: mark.last_index }
+    StorageError::EndLost { file, offset, what, last_kept, last_known: mark.last_index }
 }
 
-/// Refuses a mark that speaks of another log.
-fn check_owner(mark: Option<&SyncedMark>, last: &Loaded) -> Result<(), StorageError> {
-    let identity = &last.opening.identity;
+/// Refuses a mark of another log.
+fn check_mark_owner(mark: Option<&SyncedMark>, last: &LoadedSegment) -> Result<(), StorageError> {
+    let identity = &last.segment_header.identity;
     match mark {
         Some(mark) if (mark.disk, mark.group) != (identity.disk, identity.group.0) => {
             let what = format!(
-                "it speaks of disk {}, group {}, and {} is of another log",
+                "it is the mark of disk {}, group {}, and {} belongs to another log",
                 mark.disk, mark.group, last.name
             );
             Err(StorageError::corrupt(synced::NAME, 0, what))
@@ -230,24 +233,25 @@ fn check_owner(mark: Option<&SyncedMark>, last: &Loaded) -> Result<(), StorageEr
     }
 }
 
-/// Refuses a log that ends before what was on the disk.
-fn check_end(
+/// Refuses a log that ends before what was durable.
+fn check_not_cut(
     mark: Option<&SyncedMark>,
-    last: &Loaded,
-    end: &End,
+    last: &LoadedSegment,
+    end: &LogEnd,
     replay: &Replay,
 ) -> Result<(), StorageError> {
     let bytes = last.capacity_bytes();
     let is_cut = !bytes.is_multiple_of(segment::LENGTH_UNIT);
-    let what = "the file ends here, and no segment is made with such a length: it was cut off";
+    let what = "the file ends here, and no segment has such a length: it was cut off";
     let cut = if is_cut { Err(StorageError::corrupt(&last.name, bytes, what)) } else { Ok(()) };
     let Some(mark) = mark else { return cut };
     let (file, offset, what) = if mark.segment > last.number {
         (segment::name(last.next_number()?), 0, "the file is missing".to_owned())
-    } else if let Some(what) = &end.lost {
+    } else if let Some(what) = &end.missing {
         (last.name.clone(), end.offset as u64, what.clone())
     } else if mark.segment == last.number && mark.capacity_bytes > bytes {
-        let what = format!("the file ends here and was made with {} bytes", mark.capacity_bytes);
+        let what =
+            format!("the file ends here, and was created with {} bytes", mark.capacity_bytes);
         (last.name.clone(), bytes, what)
     } else {
         return cut;
@@ -255,15 +259,16 @@ fn check_end(
     Err(end_lost(mark, file, offset, what, replay.contents.terms.last_index()))
 }
 
-/// Who was killed may have left names that are not durable, and what opening does builds on the
-/// names it finds: the next segment must not outlive the name of the one before it, nor what is
-/// removed the name of the snapshot that stands for it.
+/// Makes the folder's names durable before recovery relies on them: a killed process may not have.
+///
+/// A crash must not leave a new segment without the name of the one before it, nor remove entries
+/// without the name of the snapshot that includes them.
 fn make_names_durable<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     disk.sync_directory().map_err(|error| StorageError::io("sync", "the data folder", &error))
 }
 
-/// A file that says that the disk holds a log, or held one.
-pub(super) fn what_is_there<D: Disk>(disk: &mut D) -> Result<Option<String>, StorageError> {
+/// A file that shows that the disk holds a log, or held one.
+pub(super) fn find_log_file<D: Disk>(disk: &mut D) -> Result<Option<String>, StorageError> {
     if let Some(&number) = segment::list(disk)?.first() {
         return Ok(Some(segment::name(number)));
     }
@@ -274,8 +279,8 @@ pub(super) fn what_is_there<D: Disk>(disk: &mut D) -> Result<Option<String>, Sto
     Ok(synced::read(disk)?.map(|_| synced::NAME.to_owned()))
 }
 
-/// The first segment that belongs to the log.
-fn first_of(numbers: &[u64], last: &Loaded) -> u64 {
+/// The number of the log's first segment.
+fn first_segment(numbers: &[u64], last: &LoadedSegment) -> u64 {
     let mut first = last.number;
     for &number in numbers.iter().rev().skip(1) {
         if number + 1 != first {
@@ -283,130 +288,135 @@ fn first_of(numbers: &[u64], last: &Loaded) -> u64 {
         }
         first = number;
     }
-    first.max(last.opening.origin)
+    first.max(last.segment_header.origin)
 }
 
-/// The log up to its end.
+/// The log, replayed to its end.
 struct Replayed {
-    /// The segment with which it begins.
+    /// The first segment.
     first: u64,
     replay: Replay,
-    /// Bodies of the steps that are not settled.
-    unsettled: Vec<Step>,
-    /// What it begins after, if not with the first segment that there is.
+    /// Writes that may not be durable.
+    unsynced: Vec<UnsyncedWrite>,
+    /// The damaged segment after which the log begins, if there is one.
     damaged: Option<DamagedSegment>,
 }
 
-/// Takes in the log: from its first segment or, if something on the way is damaged, from the newest
-/// one on that it can begin with.
+/// Replays the log from its first segment or, if a segment is damaged, from the newest one with which
+/// the log can begin.
 fn replay<D: Disk>(
     disk: &mut D,
     options: &LogOptions,
     numbers: &[u64],
-    last: &Loaded,
-    end: &End,
-    found: &Found,
+    last: &LoadedSegment,
+    end: &LogEnd,
+    found: &FoundSnapshots,
 ) -> Result<Replayed, StorageError> {
-    let first = first_of(numbers, last);
+    let first = first_segment(numbers, last);
     let replay_from = |disk: &mut D, start| replay_from(disk, options, start, last, end, found);
     let refused = match replay_from(disk, first) {
-        Ok((replay, unsettled)) => return Ok(Replayed { first, replay, unsettled, damaged: None }),
+        Ok((replay, unsynced)) => return Ok(Replayed { first, replay, unsynced, damaged: None }),
         Err(refused) => refused.error,
     };
     let StorageError::Corrupt { file, offset, what } = refused.clone() else { return Err(refused) };
     for start in (first + 1..=last.number).rev() {
-        if !is_covered(disk, start, last, found)? {
+        if !is_covered_by_snapshot(disk, start, last, found)? {
             continue;
         }
         match replay_from(disk, start) {
-            Ok((replay, unsettled)) => {
+            Ok((replay, unsynced)) => {
                 let damaged = Some(DamagedSegment { file, offset, what });
-                return Ok(Replayed { first: start, replay, unsettled, damaged });
+                return Ok(Replayed { first: start, replay, unsynced, damaged });
             }
-            Err(Refused { begins_too_late: true, .. }) => {}
+            Err(ReplayError { start_was_truncated: true, .. }) => {}
             Err(refused) => return Err(refused.error),
         }
     }
     Err(refused)
 }
 
-/// Whether this segment's opening is whole and follows an entry that the snapshot includes.
-fn is_covered<D: Disk>(
+/// Whether the segment's header is whole, and the snapshot includes all entries before it.
+fn is_covered_by_snapshot<D: Disk>(
     disk: &mut D,
     number: u64,
-    last: &Loaded,
-    found: &Found,
+    last: &LoadedSegment,
+    found: &FoundSnapshots,
 ) -> Result<bool, StorageError> {
-    let opening = match number == last.number {
-        true => last.opening.last_index,
-        false => match Loaded::load(disk, number) {
-            Ok(segment) => segment.opening.last_index,
+    let segment_header = match number == last.number {
+        true => last.segment_header.last_index,
+        false => match LoadedSegment::load(disk, number) {
+            Ok(segment) => segment.segment_header.last_index,
             Err(StorageError::Corrupt { .. }) => return Ok(false),
             Err(error) => return Err(error),
         },
     };
     let snapshot = found.newest.as_ref().map_or(Index(0), |(header, _)| header.meta.index);
     let is_whole = !found.is_newest_damaged;
-    Ok((opening > Index(0) && opening <= snapshot && is_whole) || planted(Mutant::BeginAfterDamage))
+    Ok((segment_header > Index(0) && segment_header <= snapshot && is_whole)
+        || planted(Mutant::BeginAfterDamage))
 }
 
-/// Why a log is not taken in from some segment on.
-struct Refused {
+/// Why the log cannot be replayed from some segment on.
+struct ReplayError {
     error: StorageError,
-    /// It could be, from an earlier one on.
-    begins_too_late: bool,
+    /// A later frame truncates entries before that segment: an earlier one may do.
+    start_was_truncated: bool,
 }
 
-impl From<StorageError> for Refused {
-    fn from(error: StorageError) -> Refused {
-        Refused { error, begins_too_late: false }
+impl From<StorageError> for ReplayError {
+    fn from(error: StorageError) -> ReplayError {
+        ReplayError { error, start_was_truncated: false }
     }
 }
 
-/// Takes in the log from segment `start` on, as far as it is settled.
+/// Replays the log from segment `start` on, as far as it is synced.
 fn replay_from<D: Disk>(
     disk: &mut D,
     options: &LogOptions,
     start: u64,
-    last: &Loaded,
-    end: &End,
-    found: &Found,
-) -> Result<(Replay, Vec<Step>), Refused> {
-    let mut load =
-        |number| if number == last.number { Ok(last.clone()) } else { Loaded::load(disk, number) };
+    last: &LoadedSegment,
+    end: &LogEnd,
+    found: &FoundSnapshots,
+) -> Result<(Replay, Vec<UnsyncedWrite>), ReplayError> {
+    let mut load = |number| {
+        if number == last.number { Ok(last.clone()) } else { LoadedSegment::load(disk, number) }
+    };
     let mut segment = load(start)?;
-    check_beginning(&segment, found)?;
+    check_start(&segment, found)?;
     let mut replay = Replay::begin(&segment, options.tail_bytes);
     for number in start + 1..=last.number {
         let next = load(number)?;
-        let taken = replay.settled_segment(&segment, &next);
-        taken.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
+        let taken = replay.replay_segment(&segment, &next);
+        taken.map_err(|error| ReplayError {
+            error,
+            start_was_truncated: replay.start_was_truncated,
+        })?;
         segment = next;
     }
-    let unsettled = replay.last_segment(last, end);
-    let unsettled =
-        unsettled.map_err(|error| Refused { error, begins_too_late: replay.begins_too_late })?;
-    Ok((replay, unsettled))
+    let unsynced = replay.replay_last_segment(last, end);
+    let unsynced = unsynced
+        .map_err(|error| ReplayError { error, start_was_truncated: replay.start_was_truncated })?;
+    Ok((replay, unsynced))
 }
 
-/// A log begins with its birth, or where a snapshot ends, or before that.
-fn check_beginning(first: &Loaded, found: &Found) -> Result<(), StorageError> {
-    let base = first.opening.last_index;
+/// Checks that the log begins with its first frame, or that a snapshot includes all earlier entries.
+fn check_start(first: &LoadedSegment, found: &FoundSnapshots) -> Result<(), StorageError> {
+    let base = first.segment_header.last_index;
     if base == Index(0) {
-        let is_birth = (first.header.sequence, first.header.previous) == (1, 0);
-        return if is_birth { Ok(()) } else { Err(missing(first)) };
+        let is_first_frame = (first.frame_header.sequence, first.frame_header.previous) == (1, 0);
+        return if is_first_frame { Ok(()) } else { Err(missing_segment(first)) };
     }
     if found.newest.as_ref().is_some_and(|(header, _)| header.meta.index >= base) {
         return Ok(());
     }
     if let Some(damaged) = found.damaged.first() {
         let what = format!(
-            "{}; and the entries up to {base}, which it stands for, are gone",
+            "{}; the entries up to {base}, which it includes, are not in the log",
             damaged.what
         );
         return Err(StorageError::corrupt(&damaged.file, damaged.offset, what));
     }
-    if first.opening.origin == first.number {
+    if first.segment_header.origin == first.number {
         let name = snapshot::name(base);
         return Err(StorageError::corrupt(
             &name,
@@ -414,55 +424,54 @@ fn check_beginning(first: &Loaded, found: &Found) -> Result<(), StorageError> {
             format!("the file is missing, and the log begins after entry {base}"),
         ));
     }
-    Err(missing(first))
+    Err(missing_segment(first))
 }
 
-fn missing(first: &Loaded) -> StorageError {
+fn missing_segment(first: &LoadedSegment) -> StorageError {
     let name = segment::name(first.number.saturating_sub(1));
-    StorageError::corrupt(&name, 0, "the file is missing, and no snapshot stands for its entries")
+    StorageError::corrupt(&name, 0, "the file is missing, and no snapshot includes its entries")
 }
 
-/// What the log's first segment begins after, if that can be read.
-fn base_of<D: Disk>(
+/// The last entry before the log's first segment, if its header can be read.
+fn first_base<D: Disk>(
     disk: &mut D,
     numbers: &[u64],
-    last: &Loaded,
+    last: &LoadedSegment,
 ) -> Result<Option<Index>, StorageError> {
-    let first = first_of(numbers, last);
+    let first = first_segment(numbers, last);
     if first == last.number {
-        return Ok(Some(last.opening.last_index));
+        return Ok(Some(last.segment_header.last_index));
     }
-    match Loaded::load(disk, first) {
-        Ok(segment) => Ok(Some(segment.opening.last_index)),
+    match LoadedSegment::load(disk, first) {
+        Ok(segment) => Ok(Some(segment.segment_header.last_index)),
         Err(StorageError::Corrupt { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A damaged snapshot is enough only for a log that reaches it: else nothing vouches for what comes
-/// between.
-fn check_damaged(found: &Found, replay: &Replay) -> Result<(), StorageError> {
+/// Refuses a damaged snapshot that the log does not reach: the entries between are unknown.
+fn check_damaged_snapshot(found: &FoundSnapshots, replay: &Replay) -> Result<(), StorageError> {
     let Some((header, _)) = found.newest.as_ref().filter(|_| found.is_newest_damaged) else {
         return Ok(());
     };
-    if replay.contents.holds(&header.meta) {
+    if replay.contents.matches_snapshot(&header.meta) {
         return Ok(());
     }
     let name = snapshot::name(header.meta.index);
     let damaged =
         found.damaged.iter().find(|damaged| damaged.file == name).or(found.damaged.first());
     let (offset, what) = damaged.map_or((0, ""), |damaged| (damaged.offset, &damaged.what));
-    let what = format!(
-        "{what}; and the log does not reach entry {}, with which it ends",
-        header.meta.index
-    );
+    let what = format!("{what}; the log does not reach entry {}, its last one", header.meta.index);
     Err(StorageError::corrupt(&name, offset, what))
 }
 
-/// The newest snapshot, if it is this log's.
-fn newest_of(found: &Found, last: &Loaded) -> Result<Option<SnapshotMeta>, StorageError> {
+/// The newest snapshot, which must be of this log.
+fn newest_snapshot(
+    found: &FoundSnapshots,
+    last: &LoadedSegment,
+) -> Result<Option<SnapshotMeta>, StorageError> {
     let Some((header, _)) = &found.newest else { return Ok(None) };
-    let identity = &last.opening.identity;
+    let identity = &last.segment_header.identity;
     if (header.cluster, header.group) != (identity.cluster, identity.group) {
         let what = format!("the snapshot is of cluster {}, group {}", header.cluster, header.group);
         return Err(StorageError::corrupt(&snapshot::name(header.meta.index), 0, what));

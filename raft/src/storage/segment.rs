@@ -1,11 +1,11 @@
-//! Segment files: their names, how one is made, and the chain that runs through their frames.
+//! Segments: the names of their files, the tag and the chain of their frames.
 
-use super::body::Opening;
-use super::frame::{self, Format, Header, Kind};
+use super::body::SegmentHeader;
+use super::frame::{self, FrameFormat, FrameHeader, FrameKind};
 use super::{Disk, StorageError};
 use crate::types::Identity;
 
-/// Every segment is made with a length that is a multiple of this.
+/// The length of every segment's file is a multiple of this.
 pub(super) const LENGTH_UNIT: u64 = 1024;
 
 /// The name of a segment's file.
@@ -13,19 +13,20 @@ pub(super) fn name(number: u64) -> String {
     format!("{number:016x}.log")
 }
 
-/// The name of a segment's file while it is being made.
+/// The name of a segment's file while it is being created.
 pub(super) fn temporary_name(number: u64) -> String {
     format!("{number:016x}.new")
 }
 
-/// What the name of a file ends with that awaits its segment.
-pub(super) const AHEAD: &str = ".next";
+/// The ending of the name of a prepared file.
+pub(super) const NEXT_SUFFIX: &str = ".next";
 
-/// The name of the file that is made ready for a segment to come.
-pub(super) fn prepared_name(number: u64) -> String {
-    format!("{number:016x}{AHEAD}")
+/// The name of the file that is prepared for a segment.
+pub(super) fn next_name(number: u64) -> String {
+    format!("{number:016x}{NEXT_SUFFIX}")
 }
 
+/// The number in a name that ends with `suffix`, if it has the form that [`name`] writes.
 pub(super) fn number_of(name: &str, suffix: &str) -> Option<u64> {
     let digits = name.strip_suffix(suffix)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
@@ -40,8 +41,9 @@ pub(super) fn list<D: Disk>(disk: &mut D) -> Result<Vec<u64>, StorageError> {
     Ok(numbers)
 }
 
-/// Removes segments whose making a crash has cut short. They hold nothing that is not elsewhere.
-/// (What was made ready for a segment to come is another matter: [`super::next_segment::adopt`].)
+/// Removes unfinished segments that a crash has left. They hold nothing that is not elsewhere.
+///
+/// Prepared files are another matter: see [`super::next_segment::finish_rename`].
 pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageError> {
     let names = disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
     for name in names.iter().filter(|name| number_of(name, ".new").is_some()) {
@@ -50,19 +52,21 @@ pub(super) fn remove_unfinished<D: Disk>(disk: &mut D) -> Result<(), StorageErro
     Ok(())
 }
 
-/// The segment that is appended to.
+/// The segment that frames are appended to.
 #[derive(Debug)]
-pub(super) struct Active<F> {
+pub(super) struct ActiveSegment<F> {
     pub(super) number: u64,
     pub(super) file: F,
     pub(super) tag: u32,
     pub(super) capacity_bytes: u64,
-    /// Handed to the file so far; what follows is in the log's buffer.
+    /// How much is written to the file. The rest is in the log's buffer.
     pub(super) written_bytes: u64,
 }
 
-/// Distinguishes segments of all disks: frames carry it, so that a frame left over in a recycled
-/// file, or a copy of one inside an entry, is not taken for this segment's own.
+/// Distinguishes the segments of all disks. Every frame carries it.
+///
+/// So an old frame in a recycled file, or a copy of a frame inside an entry, is not taken for one of
+/// this segment.
 pub(super) fn tag(identity: &Identity, number: u64) -> u32 {
     let disk = crc32c::crc32c(&identity.disk.0.to_le_bytes());
     crc32c::crc32c_append(disk, &number.to_le_bytes())
@@ -70,27 +74,27 @@ pub(super) fn tag(identity: &Identity, number: u64) -> u32 {
 
 /// The end of the chain of frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
+pub(super) struct FrameChain {
     pub(super) group: u64,
     /// The last frame's number.
     pub(super) sequence: u64,
     /// The last frame's checksum.
     pub(super) checksum: u32,
-    /// Every frame up to this one is known to be on disk.
+    /// The last frame known to be durable.
     pub(super) synced: u64,
 }
 
-impl Chain {
-    /// Finishes the frame that begins at `start` as the chain's next.
-    pub(super) fn seal(
+impl FrameChain {
+    /// Finishes the frame that begins at `start` as the next of the chain.
+    pub(super) fn finish_frame(
         &mut self,
         out: &mut Vec<u8>,
         start: usize,
-        kind: Kind,
-        format: Format,
+        kind: FrameKind,
+        format: FrameFormat,
         tag: u32,
     ) {
-        let header = Header {
+        let header = FrameHeader {
             kind,
             format,
             group: self.group,
@@ -103,19 +107,21 @@ impl Chain {
         self.sequence = header.sequence;
     }
 
-    /// Appends a segment's opening. It, and the `following` frames that will be made together with
-    /// it, count as synced: the segment has its name only once they are.
-    pub(super) fn open_segment(
+    /// Appends a segment's header and returns the segment's tag.
+    ///
+    /// The header and the `following` frames that are written with it count as synced: the segment
+    /// gets its name only once they are.
+    pub(super) fn append_segment_header(
         &mut self,
         out: &mut Vec<u8>,
-        opening: &Opening,
+        segment_header: &SegmentHeader,
         following: u64,
     ) -> u32 {
-        let tag = tag(&opening.identity, opening.segment);
+        let tag = tag(&segment_header.identity, segment_header.segment);
         self.synced = self.sequence + 1 + following;
         let start = frame::begin(out);
-        opening.put(out);
-        self.seal(out, start, Kind::Opening, opening.format, tag);
+        segment_header.put(out);
+        self.finish_frame(out, start, FrameKind::SegmentHeader, segment_header.format, tag);
         tag
     }
 }

@@ -1,33 +1,33 @@
-//! Files of a data folder that no node has made: opened blindly, a FIFO would wait for ever.
+//! Refuses files that no node has created: opening a FIFO, for example, would block without end.
 
 use std::fs::{self, File, FileType, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// What a name stands for, if not for a file that the node can use. Inside the [`io::Error`] of
-/// whoever opened it.
+/// What a name stands for, if not for a file that the node can use. It is inside the [`io::Error`]
+/// of opening it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is {0}")]
 pub(super) struct SpecialFile(pub(super) String);
 
-/// Opens a file to be read.
+/// Opens a regular file for reading.
 pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
     open(path, OpenOptions::new().read(true))
 }
 
-/// Opens a file, if it is one. Nothing else is touched: neither a device nor a FIFO.
+/// Opens a regular file. Does not open a device or a FIFO.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     check(path)?;
     options.open(path).map_err(|error| match fs::metadata(path) {
         Ok(metadata) if error.kind() == io::ErrorKind::PermissionDenied => {
-            io::Error::new(error.kind(), SpecialFile(not_ours(&metadata)))
+            io::Error::new(error.kind(), SpecialFile(inaccessible(&metadata)))
         }
         _ => error,
     })
 }
 
-/// Refuses what is there and is no regular file. A symbolic link to one is fine.
+/// Refuses what is not a regular file. A symbolic link to one is accepted.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     let is_link = fs::symlink_metadata(path)?.file_type().is_symlink();
     let what = match fs::metadata(path) {
@@ -51,12 +51,12 @@ fn kind(file_type: FileType) -> &'static str {
     } else if file_type.is_block_device() || file_type.is_char_device() {
         "a device"
     } else {
-        "no regular file"
+        "not a regular file"
     }
 }
 
-/// A file that this process may not open as it must.
-fn not_ours(metadata: &Metadata) -> String {
+/// Describes a file that this process may not open.
+fn inaccessible(metadata: &Metadata) -> String {
     let (user, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     format!("a file of user {user} with mode {mode:04o}, which this process may not open")
 }
@@ -66,10 +66,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn owner_and_mode_are_named() {
+    fn owner_and_mode_are_reported() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let metadata = file.as_file().metadata().unwrap();
-        let said = not_ours(&metadata);
+        let said = inaccessible(&metadata);
         assert!(
             said.contains(&format!("user {}", metadata.uid())) && said.contains("mode 0600"),
             "{said}"

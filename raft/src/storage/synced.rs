@@ -1,27 +1,28 @@
-//! The second mark of what is on the disk, in a file of its own: where the log is cut off, what
-//! vouched for its end is still there.
+//! The file `SYNCED`: how far the log is durable, stored outside of the log.
+//!
+//! Where the end of the log is cut off, the marks in its frames are lost with it; this file remains.
 //!
 //! ```text
-//! SYNCED   [slot, zeros up to byte 4096] [slot, zeros up to byte 8192]      written in turn, never synced
+//! SYNCED   [slot, zeros up to byte 4096] [slot, zeros up to byte 8192]      written in turn
 //! ```
 //!
-//! A slot is written after the sync that it speaks of, so it never says more than is on the disk.
-//! It is not synced: the kernel writes it within its own time. A killed process leaves it exact, a
-//! power failure as old as the kernel left it.
+//! A slot is written after the sync that it reports, so it never claims more than is durable. It is
+//! not synced itself. A killed process leaves it exact; after a power failure it is as old as the
+//! kernel's last write of it.
 
 use std::io;
 
 use bytes::{Buf, BufMut};
 
 use super::contents::Contents;
-use super::segment::{Active, Chain};
+use super::segment::{ActiveSegment, FrameChain};
 use super::{Disk, DiskFile, StorageError};
 use crate::types::{DiskId, Identity, Index};
 
 /// The file's name.
 pub(super) const NAME: &str = "SYNCED";
 
-/// Slots lie this far apart, so that no torn write reaches both.
+/// The distance between slots, in bytes: no torn write reaches both.
 const SLOT_STRIDE: u64 = 4096;
 const FILE_BYTES: u64 = 2 * SLOT_STRIDE;
 const SLOT_BYTES: usize = 80;
@@ -29,18 +30,18 @@ const SLOT_BYTES: usize = 80;
 const MAGIC: u32 = u32::from_le_bytes(*b"KdkY");
 const VERSION: u8 = 1;
 
-/// How far a log is known to be on the disk.
+/// How far a log is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SyncedMark {
-    /// Whose log it is.
+    /// The disk of the log.
     pub disk: DiskId,
     /// The log's group.
     pub group: u64,
-    /// The segment that was appended to.
+    /// The active segment.
     pub segment: u64,
-    /// Its file's length.
+    /// The length of its file.
     pub capacity_bytes: u64,
-    /// The last frame that is on the disk.
+    /// The last durable frame.
     pub sequence: u64,
     /// Where that frame ends in the segment, in bytes.
     pub end: u64,
@@ -49,11 +50,11 @@ pub struct SyncedMark {
 }
 
 impl SyncedMark {
-    /// What holds now, as everything written so far is on the disk.
-    pub(super) fn now<F>(
+    /// The mark of a log of which everything written is durable.
+    pub(super) fn current<F>(
         identity: &Identity,
-        chain: &Chain,
-        active: &Active<F>,
+        chain: &FrameChain,
+        active: &ActiveSegment<F>,
         contents: &Contents,
     ) -> SyncedMark {
         SyncedMark {
@@ -67,7 +68,7 @@ impl SyncedMark {
         }
     }
 
-    fn slot(&self) -> [u8; SLOT_BYTES] {
+    fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut slot = [0; SLOT_BYTES];
         let mut fields = &mut slot[4..];
         fields.put_u32_le(MAGIC);
@@ -85,9 +86,8 @@ impl SyncedMark {
         slot
     }
 
-    /// `None`: the slot was never written, or is not whole. A slot that cannot be read says
-    /// nothing.
-    fn get(slot: &[u8]) -> Option<SyncedMark> {
+    /// `None` if the slot was never written or is damaged.
+    fn decode(slot: &[u8]) -> Option<SyncedMark> {
         let mut fields = slot.get(..SLOT_BYTES)?;
         let is_whole = fields.get_u32_le() == crc32c::crc32c(&slot[4..SLOT_BYTES]);
         let is_known = fields.get_u32_le() == MAGIC && fields.get_u8() == VERSION;
@@ -105,25 +105,25 @@ impl SyncedMark {
     }
 }
 
-/// The marks that the file's two slots hold.
+/// The marks in the file's two slots.
 fn read_slots<F: DiskFile>(file: &F) -> Result<[Option<SyncedMark>; 2], StorageError> {
     let mut slots = [None; 2];
     for (slot, at) in slots.iter_mut().zip([0, SLOT_STRIDE]) {
         let mut bytes = [0; SLOT_BYTES];
         file.read_at(&mut bytes, at).map_err(|error| StorageError::io("read", NAME, &error))?;
-        *slot = SyncedMark::get(&bytes);
+        *slot = SyncedMark::decode(&bytes);
     }
     Ok(slots)
 }
 
-/// The greater mark, and the slot that it does not lie in.
+/// The newer mark, and the number of the slot to write next.
 fn newest(slots: [Option<SyncedMark>; 2]) -> (Option<SyncedMark>, u64) {
     let sequence = |slot: &Option<SyncedMark>| slot.map_or(0, |mark| mark.sequence);
     if sequence(&slots[0]) > sequence(&slots[1]) { (slots[0], 1) } else { (slots[1], 0) }
 }
 
-/// The mark that a disk holds. `None` is no statement: the file is missing in a folder of an
-/// earlier version, and may be missing or empty after a power failure.
+/// Reads the mark of a disk. `None` proves nothing: a folder of an earlier version has no such file,
+/// and a power failure may remove or empty it.
 pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<SyncedMark>, StorageError> {
     let file = match disk.open(NAME) {
         Ok(file) => file,
@@ -137,12 +137,12 @@ pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<SyncedMark>, StorageE
 #[derive(Debug)]
 pub(super) struct SyncedFile<F> {
     file: F,
-    /// The slot that is written next.
+    /// The slot to write next.
     slot: u64,
 }
 
 impl<F: DiskFile> SyncedFile<F> {
-    /// Opens the file, or makes it. Its name is durable after the folder's next sync.
+    /// Opens the file, or creates it. Its name is durable after the folder's next sync.
     pub(super) fn prepare<D: Disk<File = F>>(disk: &mut D) -> Result<SyncedFile<F>, StorageError> {
         match disk.open(NAME) {
             Ok(file) => {
@@ -152,7 +152,7 @@ impl<F: DiskFile> SyncedFile<F> {
                 if mark.is_some() || bytes >= FILE_BYTES {
                     return Ok(SyncedFile { file, slot });
                 }
-                // A power failure has kept the name and not the length.
+                // A power failure has kept the name but not the content.
                 disk.remove(NAME).map_err(|error| StorageError::io("remove", NAME, &error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -161,15 +161,15 @@ impl<F: DiskFile> SyncedFile<F> {
         let mut file = disk
             .create(NAME, FILE_BYTES)
             .map_err(|error| StorageError::io("create", NAME, &error))?;
-        // A disk that is full is noticed now, not at a write that has been synced already.
+        // A full disk is noticed now, and not after a sync of the log.
         file.fill(0, FILE_BYTES).map_err(|error| StorageError::io("write", NAME, &error))?;
         Ok(SyncedFile { file, slot: 0 })
     }
 
-    /// Writes a mark, which must be true already.
-    pub(super) fn note(&mut self, mark: &SyncedMark) -> Result<(), StorageError> {
+    /// Writes a mark. The log must be durable that far already.
+    pub(super) fn write(&mut self, mark: &SyncedMark) -> Result<(), StorageError> {
         self.file
-            .write_at(&mark.slot(), self.slot * SLOT_STRIDE)
+            .write_at(&mark.encode(), self.slot * SLOT_STRIDE)
             .map_err(|error| StorageError::io("write", NAME, &error))?;
         self.slot ^= 1;
         Ok(())
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_read_back_and_no_damaged_one_is() {
+    fn only_an_undamaged_slot_is_read_back() {
         let mark = SyncedMark {
             disk: DiskId(1 << 100),
             group: 2,
@@ -191,13 +191,13 @@ mod tests {
             end: 6,
             last_index: Index(7),
         };
-        let slot = mark.slot();
-        assert_eq!(SyncedMark::get(&slot), Some(mark));
+        let slot = mark.encode();
+        assert_eq!(SyncedMark::decode(&slot), Some(mark));
         for bit in 0..SLOT_BYTES * 8 {
             let mut damaged = slot;
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(SyncedMark::get(&damaged), None, "bit {bit}");
+            assert_eq!(SyncedMark::decode(&damaged), None, "bit {bit}");
         }
-        assert_eq!(SyncedMark::get(&[0; SLOT_BYTES]), None);
+        assert_eq!(SyncedMark::decode(&[0; SLOT_BYTES]), None);
     }
 }

@@ -1,5 +1,4 @@
-//! What the storage thread does with a batch of jobs. The thread itself, and what it waits on, are
-//! the driver's.
+//! The storage worker: carries out batches of jobs on a log. The driver provides the thread.
 
 use std::collections::VecDeque;
 
@@ -8,15 +7,16 @@ use super::{Completion, Disk, Job, Log, StorageError};
 use crate::core::{Done, InstallSnapshot};
 use crate::types::LogPosition;
 
-/// Carries out jobs on a log, a batch at a time. It has no clock, no thread and no queue of its own
-/// but that of snapshots to write, so that a storage thread and a simulator run the same code.
+/// Carries out jobs on a log, a batch at a time.
+///
+/// It has no clock and no thread, so that a storage thread and a simulator run the same code.
 #[derive(Debug)]
 pub struct Worker<D: Disk> {
     log: Log<D>,
     snapshots: SnapshotJobs<D>,
     failed: Option<StorageError>,
-    /// What [`Worker::take_synced`] last said.
-    told: LogPosition,
+    /// What [`Worker::take_synced`] last returned.
+    last_reported: LogPosition,
     wants_mark: bool,
 }
 
@@ -24,8 +24,14 @@ impl<D: Disk> Worker<D> {
     /// A worker on this log.
     #[must_use]
     pub fn new(log: Log<D>) -> Worker<D> {
-        let told = log.position();
-        Worker { log, snapshots: SnapshotJobs::default(), failed: None, told, wants_mark: false }
+        let last_reported = log.position();
+        Worker {
+            log,
+            snapshots: SnapshotJobs::default(),
+            failed: None,
+            last_reported,
+            wants_mark: false,
+        }
     }
 
     /// The log.
@@ -40,27 +46,29 @@ impl<D: Disk> Worker<D> {
         &mut self.log
     }
 
-    /// Gives the log back. A snapshot that is being written or received is given up.
+    /// Returns the log. A snapshot that is being written or received is abandoned.
     #[must_use]
     pub fn into_log(self) -> Log<D> {
         self.log
     }
 
-    /// Does everything in `jobs`: all writes, one sync for all of them, their completions, then all
-    /// others in their order. Only [`Job::InstallSnapshot`] keeps its place among the writes: what
-    /// is before it is done before it. Each job but [`Job::MarkCommit`] has exactly one completion,
-    /// that of [`Job::TakeSnapshot`] perhaps in a later call, and `jobs` is empty afterwards.
+    /// Carries out all jobs, and leaves `jobs` empty.
     ///
-    /// Then a snapshot that is being written gets one slice (256 KiB) further, or the next
-    /// segment's file becomes a little more ready (1 MiB), so that no write waits for more than
-    /// that. Returns whether there is more to be done of this kind: `run` should then be called
-    /// again soon, with the jobs that have come meanwhile or with none. A snapshot whose source has
-    /// nothing yet ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)) is no such
-    /// thing: when there is a piece, call `run`.
+    /// All writes come first, with one sync and their completions, then the other jobs in their
+    /// order. Only [`Job::InstallSnapshot`] keeps its place among the writes: all jobs before it are
+    /// done before it. Each job has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in
+    /// a later call; only [`Job::MarkCommit`] has none.
+    ///
+    /// Then one block (256 KiB) of a snapshot is written, and 1 MiB of the next segment's file is
+    /// prepared, so that no write waits for more than that. Returns whether more of this work
+    /// remains: the driver should then call `run` again soon, with or without jobs. A snapshot whose
+    /// source has nothing yet does not count
+    /// ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)): the driver calls `run`
+    /// when the next piece has arrived.
     ///
     /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log
     /// goes on. After any other failure every job, of this batch and of all later ones, completes
-    /// as [`Completion::Failed`]: of writes whose sync failed, nobody can know which are on disk.
+    /// as [`Completion::Failed`]: after a failed sync it is unknown which writes are on disk.
     pub fn run(&mut self, jobs: &mut VecDeque<Job>, complete: &mut impl FnMut(Completion)) -> bool {
         let is_install = |job: &Job| matches!(job, Job::InstallSnapshot(_));
         while !jobs.is_empty() {
@@ -72,7 +80,7 @@ impl<D: Disk> Worker<D> {
             }
         }
         if self.failed.is_none() {
-            match self.snapshots.step(&mut self.log) {
+            match self.snapshots.write_block(&mut self.log) {
                 Ok(completion) => completion.into_iter().for_each(&mut *complete),
                 Err(error) => {
                     complete(Completion::Failed(error.clone()));
@@ -82,7 +90,7 @@ impl<D: Disk> Worker<D> {
         }
         let mut is_preparing = false;
         if self.failed.is_none() {
-            match self.log.prepare() {
+            match self.log.prepare_next_segment() {
                 Ok(has_more) => is_preparing = has_more,
                 Err(error) => {
                     complete(Completion::Failed(error.clone()));
@@ -97,35 +105,36 @@ impl<D: Disk> Worker<D> {
         self.snapshots.has_more() || is_preparing
     }
 
-    /// How far the log is durable, if that was not asked since the last write.
+    /// How far the log is durable, if that has changed since the last call.
     pub fn take_synced(&mut self) -> Option<LogPosition> {
         let position = self.log.position();
-        (self.failed.is_none() && std::mem::replace(&mut self.told, position) != position)
+        (self.failed.is_none() && std::mem::replace(&mut self.last_reported, position) != position)
             .then_some(position)
     }
 
-    /// Whether [`Worker::idle`] shall be called now, and not only after a while: a
-    /// [`Job::MarkCommit`] was among the jobs. Their completions do not wait for the mark.
+    /// Whether to call [`Worker::write_mark`] now, because a [`Job::MarkCommit`] was among the jobs.
+    /// No completion waits for the mark.
     pub fn wants_mark(&self) -> bool {
         self.wants_mark
     }
 
-    /// To be called when no job has come for a while (some tenths of a second; the caller has the
-    /// clock): notes in the log what is committed, and that everything before is durable, which
-    /// lets recovery tell rot in the last batch from a torn write. Costs one unsynced write of 48
-    /// bytes, and nothing if the note is there already.
-    pub fn idle(&mut self, complete: &mut impl FnMut(Completion)) {
+    /// Writes to the log what is committed, and that everything before is durable.
+    ///
+    /// The driver calls it when no job has arrived for some tenths of a second. Recovery can then
+    /// tell damage of the last batch from a torn write. It costs one unsynced write of 48 or 56
+    /// bytes, and nothing if the log has such a mark already.
+    pub fn write_mark(&mut self, complete: &mut impl FnMut(Completion)) {
         self.wants_mark = false;
         if self.failed.is_some() {
             return;
         }
-        if let Err(error) = self.log.mark() {
+        if let Err(error) = self.log.write_mark() {
             complete(Completion::Failed(error.clone()));
             self.failed = Some(error);
         }
     }
 
-    /// Appends every write of the batch, syncs once, and says so.
+    /// Appends every write of the batch, syncs once, and completes them.
     fn write_all<'a>(
         &mut self,
         jobs: impl Iterator<Item = &'a Job> + Clone,
@@ -148,7 +157,7 @@ impl<D: Disk> Worker<D> {
         }
     }
 
-    /// Does a job, once the writes of its batch are done, and completes it.
+    /// Carries out a job after the writes of its batch, and completes it.
     fn run_one(&mut self, job: Job, complete: &mut impl FnMut(Completion)) {
         if let Some(error) = &self.failed {
             complete(Completion::Failed(error.clone()));
@@ -187,7 +196,7 @@ impl<D: Disk> Worker<D> {
                 .install(&mut self.log, &meta)
                 .map(|is_valid| Done::SnapshotInstalled { index: meta.index, is_valid }),
             Job::TakeSnapshot { meta, source } => {
-                self.snapshots.take(meta, source);
+                self.snapshots.enqueue(meta, source);
                 return;
             }
         };

@@ -18,7 +18,6 @@ use kodiak_raft::{
     replica::{
         Committed, Limits, MachineDigest, MachineError, MachineFailure, Query, StateMachine,
     },
-    storage::LogOptions,
     types::{NodeId, Term},
 };
 use tempfile::TempDir;
@@ -204,7 +203,7 @@ impl Cluster {
             .snapshot_every_bytes(4_096)
             .digest_interval(DIGEST_INTERVAL)
             .unapplied_log_bytes(Some(20_000));
-        options.log = LogOptions { segment_bytes: 16_384, ..options.log };
+        options.log = options.log.segment_bytes(16_384);
         let journal = Journal { id, text: Vec::new(), controls: Arc::clone(&self.controls) };
         self.nodes.insert(id, start(&options, journal)?);
         Ok(())

@@ -11,8 +11,8 @@ use kodiak_raft::{
     storage::{
         DivergedMark, Recovered, StorageError,
         inspect::{
-            Damage, Folder, FrameContent, FrameReport, OpeningReport, Rest, SegmentReport,
-            SnapshotReport,
+            Damage, Folder, FrameContent, FrameReport, Rest, SegmentHeaderReport, SegmentReport,
+            SnapshotHeaderReport, SnapshotReport,
         },
     },
     types::{
@@ -75,7 +75,7 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
         };
     }
     for (files, what) in [
-        (folder.spares(), "room for a later segment"),
+        (folder.spare_segment_files(), "room for a later segment"),
         (folder.unfinished(), "cut short by a crash"),
     ] {
         for file in files {
@@ -93,7 +93,7 @@ fn print(out: &mut impl Write, arguments: &Arguments) -> io::Result<u64> {
             writeln!(out, "\nSYNCED: no mark; the end of the log is known by its own marks only")?
         }
     }
-    let outcome = folder.recover();
+    let outcome = folder.dry_run_open();
     match folder.diverged() {
         Err(error) => damaged += print_unread(out, &io::Error::other(error))?,
         Ok(Some(mark)) => damaged += print_diverged(out, &mark, outcome.as_ref().ok())?,
@@ -148,9 +148,9 @@ fn print_unread(out: &mut impl Write, error: &io::Error) -> io::Result<u64> {
 }
 
 fn print_snapshot(out: &mut impl Write, report: &SnapshotReport) -> io::Result<u64> {
-    let SnapshotReport { file, bytes, header, content_bytes, damage } = report;
+    let SnapshotReport { file, bytes, header, content_bytes, damage, .. } = report;
     writeln!(out, "\n{file}: snapshot, {bytes} bytes, {content_bytes} of the state machine's own")?;
-    if let Some((cluster, group, meta)) = header {
+    if let Some(SnapshotHeaderReport { cluster, group, meta, .. }) = header {
         writeln!(
             out,
             "  cluster {cluster}, group {group}; up to entry {} of term {}, stamp {}",
@@ -171,8 +171,8 @@ fn print_segment(
         "\n{}: segment, {} bytes, frames up to byte {}",
         report.file, report.bytes, report.end
     )?;
-    if let Some(opening) = &report.opening {
-        print_opening(out, opening)?;
+    if let Some(header) = &report.header {
+        print_segment_header(out, header)?;
     }
     writeln!(
         out,
@@ -197,38 +197,42 @@ fn print_segment(
     Ok(report.damage.len() as u64)
 }
 
-fn print_opening(out: &mut impl Write, opening: &OpeningReport) -> io::Result<()> {
-    let types::Identity { cluster, group, node, disk } = opening.identity;
+fn print_segment_header(out: &mut impl Write, header: &SegmentHeaderReport) -> io::Result<()> {
+    let types::Identity { cluster, group, node, disk } = header.identity;
     writeln!(out, "  cluster {cluster}, group {group}, node {node}, disk {disk}")?;
-    let before = match opening.last_index.0 {
+    let before = match header.last_index.0 {
         0 => "begins where the log begins".to_owned(),
-        index => format!("follows entry {index} of term {}", opening.last_term),
+        index => format!("follows entry {index} of term {}", header.last_term),
     };
     let reused =
-        if opening.is_recycled { "; the file was recycled from an older segment" } else { "" };
+        if header.is_recycled { "; the file was recycled from an older segment" } else { "" };
     writeln!(
         out,
         "  {before}; {} then; segment {} is the log's first{reused}",
-        hard_state(&opening.hard_state),
-        opening.origin
+        hard_state(&header.hard_state),
+        header.origin
     )?;
-    writeln!(out, "  bootstrap configuration: {}", configuration(&opening.founding))?;
-    match &opening.configuration {
-        (Index(0), _) => Ok(()),
-        (since, now) => {
-            writeln!(out, "  configuration then, that of entry {since}: {}", configuration(now))
+    writeln!(out, "  bootstrap configuration: {}", configuration(&header.initial_configuration))?;
+    match header.configuration_index {
+        Index(0) => Ok(()),
+        since => {
+            writeln!(
+                out,
+                "  configuration then, that of entry {since}: {}",
+                configuration(&header.configuration)
+            )
         }
     }
 }
 
 fn print_frame(out: &mut impl Write, frame: &FrameReport, with_entries: bool) -> io::Result<()> {
-    let FrameReport { offset, bytes, sequence, synced, content } = frame;
+    let FrameReport { offset, bytes, sequence, synced, content, .. } = frame;
     write!(out, "  {offset:>10} {bytes:>10} {sequence:>10} {synced:>10}  ")?;
     match content {
-        FrameContent::Opening => writeln!(out, "opening"),
+        FrameContent::SegmentHeader => writeln!(out, "segment header"),
         FrameContent::Mark => writeln!(out, "mark: everything before it is on disk"),
         FrameContent::Unreadable(_) => writeln!(out, "unreadable"),
-        FrameContent::Step(write) => {
+        FrameContent::Write(write) => {
             let mut parts = Vec::new();
             parts.extend(write.hard_state.as_ref().map(hard_state));
             parts.extend(write.truncate_from.map(|from| format!("truncate from {from}")));
@@ -307,7 +311,7 @@ fn print_entry(out: &mut impl Write, entry: &Entry) -> io::Result<()> {
 }
 
 fn print_damage(out: &mut impl Write, damage: &[Damage]) -> io::Result<u64> {
-    for Damage { offset, what } in damage {
+    for Damage { offset, what, .. } in damage {
         writeln!(out, "  {offset:>10} DAMAGED: {what}")?;
     }
     Ok(damage.len() as u64)

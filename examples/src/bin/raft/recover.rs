@@ -7,7 +7,10 @@ use std::{
 
 use kodiak_raft::{
     node::{RecoverClusterOptions, error_chain, recover_cluster},
-    storage::{DataLoss, DivergedMark, StorageError, inspect::Folder},
+    storage::{
+        DamagedFile, DataLoss, DivergedMark, StorageError,
+        inspect::{Folder, Recoverable},
+    },
     types::{Identity, Index, NodeId, Saved},
 };
 
@@ -75,10 +78,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         arguments.raft.to_string(),
     );
     let new = recover_cluster(&options)?;
-    let (index, term) = new.last;
+    let (index, term) = (new.last_index, new.last_term);
     println!(
         "from node {} of cluster {}, everything up to entry {index} of term {term}:",
-        new.from.node, new.from.cluster
+        new.old_identity.node, new.old_identity.cluster
     );
     println!(
         "node {} of cluster {}, in {}",
@@ -125,18 +128,18 @@ impl OldFolder {
 
 /// Prints which entries the folder once had and has lost.
 fn print_loss(loss: Option<&DataLoss>) {
-    let Some(DataLoss { kept, known, damaged, .. }) = loss else { return };
-    for (file, what) in damaged {
+    let Some(DataLoss { last_kept, last_known, damaged, .. }) = loss else { return };
+    for DamagedFile { file, what, .. } in damaged {
         println!("DAMAGED: {file}: {what}");
     }
-    if known > kept {
+    if last_known > last_kept {
         println!(
-            "LOST: entries {}..={known} are lost, and perhaps later ones, of which no trace is \
+            "LOST: entries {}..={last_known} are lost, and perhaps later ones, of which no trace is \
              left",
-            kept.next()
+            last_kept.next()
         );
     } else {
-        println!("LOST: perhaps entries after {kept}; no trace of them is left");
+        println!("LOST: perhaps entries after {last_kept}; no trace of them is left");
     }
 }
 
@@ -144,24 +147,20 @@ fn print_loss(loss: Option<&DataLoss>) {
 fn read_folder(data: &Path) -> Result<OldFolder, String> {
     let folder = Folder::open(data).map_err(|error| error_chain(&error))?;
     let diverged = folder.diverged().map_err(|error| error_chain(&error))?;
-    let remains = folder.surviving().map(|(identity, saved, loss)| OldFolder {
-        identity,
-        saved,
-        loss,
-        diverged,
-    });
-    remains.map_err(|error| match error {
+    let recoverable = folder.recoverable().map_err(|error| match error {
         StorageError::NoLog => format!(
             "{} holds no node's log: give the folder of a node of the old cluster",
             data.display()
         ),
         error => format!(
-            "nothing can be recovered from {}: {}. Recover from the folder of another member (see \
-             'raft inspect'), or from a backup",
+            "nothing can be recovered from {} (recover from the folder of another member, see \
+             'raft inspect', or from a backup): {}",
             data.display(),
             error_chain(&error)
         ),
-    })
+    })?;
+    let Recoverable { identity, saved, loss, .. } = recoverable;
+    Ok(OldFolder { identity, saved, loss, diverged })
 }
 
 /// Refuses what is very likely a mistake.

@@ -1,4 +1,4 @@
-//! Which senders' messages have an effect: every kind of message from every kind of sender, in
+//! Which senders' messages have an effect: every kind of message from every kind of sender, at
 //! every role.
 
 use std::time::Duration;
@@ -318,7 +318,7 @@ pub(super) fn each_message_counts_for_the_right_senders() {
     }
 }
 
-/// Once, a node that had asked for pre-votes accepted any leader of its term.
+/// Before, a node that had asked for pre-votes believed any leader of its term.
 #[test]
 pub(super) fn a_second_leader_is_ignored_and_reported() {
     let mut receiver = Receiver::new(true);

@@ -1,4 +1,4 @@
-//! State machines that are slower than the log: leaders push back, followers do not.
+//! State machines that are slower than the log: who pushes back, and who does not.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ fn propose(network: &mut Network, id: u64) -> Result<Index, ProposeError> {
     proposed.map(|proposed| proposed.last)
 }
 
-/// Proposes until the leader refuses.
+/// Until its leader refuses proposals.
 fn fill(network: &mut Network, id: u64) -> ProposeError {
     (0..100).find_map(|_| propose(network, id).err()).expect("a refusal")
 }
@@ -57,7 +57,7 @@ fn a_leader_with_a_backlog_refuses_proposals_and_no_more() {
     assert_eq!(refused, ProposeError::BacklogFull { backlog_bytes, limit_bytes: LIMIT_BYTES });
     assert!(refused.to_string().contains("Config::backlog_bytes (1000)"), "{refused}");
     assert!(backlog_bytes > LIMIT_BYTES && backlog_bytes <= LIMIT_BYTES + 100, "{backlog_bytes}");
-    // Reads of what is applied are answered, and the leader stays while the timeout runs.
+    // What is applied may be read, and the office is kept while the timeout runs.
     let (id, term) = (crate::core::ReadId(1), network.core(1).term());
     network.with_core(1, |core, now| core.read_index(now, id).unwrap());
     network.stabilize();

@@ -1,4 +1,4 @@
-//! When the commit index is written to the disks.
+//! What the disks hear of the commit index (RAFT-RULES, 4).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn a_commit_reaches_every_disk_within_a_heartbeat() {
         let leader = network.leader().unwrap();
         let proposed = network.propose(leader, "x");
         network.stabilize();
-        // A follower receives it with the next message; the leader knows it now.
+        // A follower hears of it with the next message; the leader knows it now.
         network.pass(HEARTBEAT + HEARTBEAT);
         for id in 1..=nodes {
             assert_eq!(network.node(id).marks.last(), Some(&proposed.last), "node {id} of {nodes}");

@@ -1,4 +1,4 @@
-//! Costs: heartbeats allocate nothing, and an idle cluster sends nothing else.
+//! What must not cost anything: heartbeats allocate nothing, and an idle cluster says nothing else.
 
 use std::time::Duration;
 

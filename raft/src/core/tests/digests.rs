@@ -27,7 +27,7 @@ fn led(count: u64) -> (Network, u64, Index) {
     (network, leader, index)
 }
 
-/// A node's state machine has taken its digest, which is sent to the others.
+/// A node's state machine has taken its digest; the others hear of it.
 fn takes(network: &mut Network, node: u64, index: Index, version: u32, value: u64) {
     let digest = Digest { index, version, value };
     network.with_core(node, |core, now| core.note_digest(now, digest));
@@ -43,7 +43,7 @@ fn conflicts(network: &Network, node: u64) -> usize {
     events.iter().filter(|event| matches!(event, Event::StatesDiffer(_))).count()
 }
 
-/// Which nodes a majority stops if these are their digests; the leader comes first.
+/// Values of nodes beginning with the leader; whom of them in that order a majority stops.
 fn stopped(values: &[(u32, u64)]) -> (Vec<usize>, usize) {
     let (mut network, leader, index) = led(values.len() as u64);
     let count = values.len() as u64;
@@ -86,7 +86,7 @@ fn a_follower_that_a_majority_outvotes_stops() {
     let event = Event::PeerDiverged { node: NodeId(odd), digest, majority: 7 };
     assert!(network.node(leader).events.contains(&event));
     assert_eq!(network.core(leader).status().digests.outvoted, [(NodeId(odd), digest)].into());
-    // Reported once, though it is sent repeatedly.
+    // Said once, though it is repeated.
     network.pass(HEARTBEATS);
     assert_eq!(network.node(leader).events.iter().filter(|said| **said == event).count(), 1);
 }
@@ -319,7 +319,7 @@ fn a_right_state_is_not_replaced() {
     let (mut network, leader, _) = with_a_wrong_follower();
     let other = (leader + 1) % 3 + 1;
     assert!(network.take_snapshot(leader));
-    // A late request of an earlier life.
+    // A late question of an earlier life.
     let index = network.core(other).applied();
     let report = super::network::report(1);
     let body = Body::SnapshotProgress { index, received_bytes: 0, report };

@@ -1,4 +1,4 @@
-//! Elections: which node leads, and which must not.
+//! Who leads, and who must not.
 
 use std::time::Duration;
 
@@ -154,8 +154,8 @@ pub(super) fn candidacies_and_votes_wait_for_the_disk() {
     network.finish_write(1);
     network.stabilize();
     assert_eq!(network.core(2).hard_state().vote, Some(NodeId(1)));
-    // Power fails at node 2 before its vote is on disk: it may vote for another, for no node saw
-    // its vote.
+    // Power fails at node 2 before its vote is on disk: it may vote for another, for nobody saw its
+    // vote.
     network.crash(2);
     network.restart(2);
     assert_eq!((network.core(2).term(), network.core(1).role()), (Term(0), Role::Candidate));
@@ -248,8 +248,8 @@ fn followers_have_one_deadline_which_heartbeats_push_back() {
     assert_eq!((node.core.poll(), node.core.role()), (None, unchanged.role()));
 }
 
-/// Node 1 is away and has bootstrapped the cluster with node 2, whose disk was wiped since: it
-/// waits. Node 3 had met both before, and has not heard of it.
+/// Node 1 is away and has founded the cluster with node 2, whose disk was wiped since: it waits.
+/// Node 3 had met both before, and has not heard of it.
 #[test]
 fn a_node_that_awaits_bootstrap_takes_no_part_in_term_1() {
     let mut network = Network::new(3);

@@ -1,4 +1,4 @@
-//! Nodes whose state machines have failed, and when they must campaign all the same.
+//! Nodes whose state machines have failed: when they are needed all the same.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub(super) fn a_failed_node_that_alone_holds_an_entry_gives_it_away() {
     assert_eq!(network.leader(), Some(2));
     assert_eq!(network.core(2).commit(), network.core(1).last_index(), "the entry is kept");
     assert!(!network.core(1).campaigns_to_hand_over());
-    // Its term is over: it does not disturb node 2.
+    // Its time is over: it lets node 2 be.
     let term = network.core(2).term();
     network.pass(SECOND * 3);
     assert_eq!((network.leader(), network.core(2).term()), (Some(2), term));
@@ -55,7 +55,7 @@ fn a_failed_node_without_a_refused_candidate_does_not_campaign() {
     let mut network = entry_only_on_a_failed_node();
     network.pass(SECOND * 3);
     assert_eq!(network.core(1).role(), Role::Follower);
-    // A node that may lead again campaigns as before.
+    // One that is fit again campaigns as ever.
     network.with_core(1, |core, now| core.allow_leading(now));
     network.pass(SECOND * 3);
     assert_eq!(network.core(1).role(), Role::PreCandidate);

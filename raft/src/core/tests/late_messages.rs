@@ -1,4 +1,4 @@
-//! Messages that are late, repeated, or from a node that cannot know better.
+//! How a core handles messages that are late, repeated, or from a node that cannot know.
 
 use std::time::Duration;
 

@@ -185,8 +185,7 @@ pub(super) fn a_lease_ends_with_the_configuration_whose_quorum_made_it() {
     assert!(network.core(leader).lease_until().is_some(), "the new one's quorum makes another");
 }
 
-/// The only voter that is left has promised nothing to others, so it campaigns as soon as it is
-/// restarted.
+/// The only voter that is left is bound to nobody, so it campaigns as soon as it is restarted.
 #[test]
 pub(super) fn a_leader_that_is_no_voter_has_no_lease() {
     let (mut network, leader, _) = after_a_round();
@@ -354,7 +353,7 @@ pub(super) fn an_earlier_promise_outlives_two_restarts() {
     assert!(!ask_for_vote(&mut network, candidate, 1, term), "it has promised a second");
 }
 
-/// Without the length on disk a restarted voter could wait for too short a time.
+/// Were its length lost with the memory, a restarted voter could keep still for too short a time.
 #[test]
 pub(super) fn a_longer_promise_is_made_once_its_length_is_durable() {
     let mut network = Network::with(2, with_lease);
@@ -554,8 +553,8 @@ fn a_leader_without_a_committed_entry_of_its_own_has_no_lease() {
     assert!(!lease_read(&mut network, leader, 1));
 }
 
-/// Without the term on disk a new voter could not know after a restart that it had promised
-/// anything.
+/// Were its term lost with its memory, a new voter could not know after a restart that it had
+/// promised anything.
 #[test]
 pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     let mut network = Network::with_logs(&[vec![1, 1], vec![1, 1], vec![]], with_lease);
@@ -580,8 +579,8 @@ pub(super) fn a_promise_is_of_a_term_that_is_durable() {
     );
 }
 
-/// What the leader does with a follower's read request: whether it answers at once, and whether it
-/// asks the others.
+/// What the leader does with a follower's question: whether it answers at once, and whether it asks
+/// the others.
 fn leaders_response(network: &mut Network, follower: u64, may_lease: bool) -> (bool, bool) {
     network.wire.clear();
     let ask = |core: &mut Core, now| match may_lease {

@@ -1,4 +1,4 @@
-//! State machines that restore a snapshot, or replay the log: which node leads meanwhile.
+//! State machines that restore a snapshot, or replay the log: who leads meanwhile.
 
 use std::time::Duration;
 
@@ -149,7 +149,7 @@ fn a_node_that_restores_and_is_needed_does_not_wait() {
     assert_eq!(network.leader(), Some(2), "that was all that it was needed for");
 }
 
-/// If leadership went to a node that restores, no node would answer.
+/// One that prefers a node that restores would be answered by nobody.
 #[test]
 fn a_preferred_voter_gets_no_leadership_while_it_restores() {
     let mut network = with_snapshots();

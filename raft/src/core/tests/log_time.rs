@@ -10,7 +10,7 @@ use crate::types::{Body, NodeId, Payload};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: i64 = 86_400_000;
 
-/// Removes from a body what an older version does not report.
+/// As the body leaves a node of an older version.
 pub(super) fn forget_wall(body: &mut Body) {
     if let Body::Appended { report, .. }
     | Body::Rejected { report, .. }
@@ -87,14 +87,14 @@ impl Written {
         stamp - now
     }
 
-    /// Whether the stamps of any two commands differ by the true time between them, within 1 % and
-    /// a second.
+    /// Whether whatever lives between any two commands lives as long as it should, within 1 % and a
+    /// second.
     fn is_exact(&self) -> bool {
         self.keeps(|lived, passed| (lived - passed).abs() <= passed / 100 + 1_000)
     }
 
-    /// Whether this holds for any two commands: of the time between their stamps, `lived`, and the
-    /// true time between them, `passed`.
+    /// Whether this holds of what is `lived` by stamps between any two commands while so much has
+    /// `passed`.
     fn keeps(&self, holds: impl Fn(i64, i64) -> bool) -> bool {
         let samples = &self.samples;
         let later = |at: usize| samples[at..].iter().map(move |later| (samples[at], later));
@@ -221,7 +221,7 @@ fn a_leader_that_falls_at_once_leaves_the_gap_open() {
     assert!(written.lead().abs() < 1_000, "{}", written.lead());
 }
 
-/// All were off for ten hours. The leader receives a clock that is a day behind, and not the right
+/// All were off for ten hours. The leader hears a clock that is a day behind, and not the right
 /// one.
 #[test]
 fn a_wrong_clock_that_is_heard_first_has_no_lasting_effect() {
@@ -258,7 +258,7 @@ fn a_wrong_clock_that_is_heard_first_has_no_lasting_effect() {
     assert!(written.lead().abs() < 1_000, "{}", written.lead());
 }
 
-/// A new cluster. Its first leader knows the time, and no other node gets its entries.
+/// A new cluster. Its first leader knows the time, and nobody else gets its entries.
 #[test]
 fn a_truncation_takes_back_what_was_known_of_the_time() {
     let mut written = Written::new(3);

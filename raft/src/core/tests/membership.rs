@@ -1,4 +1,4 @@
-//! Changes of membership.
+//! Who belongs to the cluster, and how that changes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -128,7 +128,7 @@ pub(super) fn the_schedule_of_the_bug_of_2015_is_refused() {
     change(&mut network, 1, &[promote(5)]).unwrap();
     network.stabilize();
     assert_eq!(ids(&network.core(5).configuration().voters), [1, 2, 3, 4, 5]);
-    // Nodes 2, 3 and 4 wait long enough, and 2 is elected; but its no-op reaches no node.
+    // Nodes 2, 3 and 4 wait long enough, and 2 is elected; but its no-op reaches nobody.
     network.now = network.now.after(SECOND);
     network.campaign(2);
     deliver_until_leader(&mut network, 2);
@@ -275,8 +275,8 @@ pub(super) fn a_new_leader_leaves_the_joint_configuration_that_it_finds() {
     let mut network = three();
     with_learners(&mut network, &[4, 5]);
     network.pass(Duration::from_millis(100));
-    // The joint configuration reaches all nodes, but its leader receives no acknowledgement, and
-    // crashes.
+    // The joint configuration reaches everybody, but its leader hears of that from nobody, and
+    // dies.
     for other in 2..=5 {
         network.cut.insert((NodeId(other), NodeId(1)));
     }
@@ -583,7 +583,7 @@ fn a_restarted_node_goes_on_with_the_configuration_of_its_log() {
     assert!((1..=5).all(|id| is_voter(network.core(id))));
 }
 
-/// Node 3 is down; without node 2 the leader could commit nothing.
+/// Node 3 is dead; without node 2 the leader could commit nothing.
 #[test]
 pub(super) fn a_change_leaves_a_quorum_that_answers() {
     let mut network = Network::new(3);

@@ -114,7 +114,7 @@ pub(super) struct Network {
     pub(super) wall_began: u64,
     /// How far the wall clocks of some nodes are off, in milliseconds.
     pub(super) wall_errors: BTreeMap<u64, i64>,
-    /// Nodes of an older version, which do not report their wall clocks.
+    /// Nodes of an older version, which do not say their wall clocks.
     pub(super) older: BTreeSet<u64>,
     /// For the next life of a node.
     pub(super) tune: fn(&mut Config),
@@ -142,7 +142,7 @@ impl Network {
         Network::with_logs(&logs, tune)
     }
 
-    /// A new cluster with these members.
+    /// A new cluster with these members, which needs no number of nodes but theirs.
     pub(super) fn bootstrapped_with(initial_configuration: &Configuration) -> Network {
         let mut network = Network::with_logs(&[], |_| {});
         for &id in initial_configuration.members.keys() {
@@ -172,7 +172,7 @@ impl Network {
             let entries: Vec<Entry> =
                 (1..).zip(terms).map(|(index, &term)| entry(index, term)).collect();
             let term = Term(terms.last().copied().unwrap_or(0));
-            // A cluster of one never followed a leader.
+            // A cluster of one never followed anybody.
             let promise = if entries.is_empty() || count == 1 { Duration::ZERO } else { PROMISE };
             let hard_state = HardState { term, promise, ..HardState::default() };
             let disk = Disk { hard_state, entries, ..Disk::default() };
@@ -265,7 +265,7 @@ impl Network {
         self.nodes.get_mut(&NodeId(id)).unwrap()
     }
 
-    /// Calls a core, and then carries out what it asks for.
+    /// Does something to a core, and then what it asks for.
     pub(super) fn with_core<R>(&mut self, id: u64, what: impl FnOnce(&mut Core, Now) -> R) -> R {
         let now = self.clock_of(NodeId(id));
         let result = what(&mut self.node(id).core, now);
@@ -418,7 +418,7 @@ impl Network {
         panic!("the network never comes to rest");
     }
 
-    /// Lets time pass, from one deadline to the next; all messages are delivered in between.
+    /// Lets time pass, from one deadline to the next, everything settled in between.
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now.after(duration);
         self.stabilize();

@@ -1,5 +1,4 @@
-//! When a leader hands over by itself: to a voter with a higher priority, or because it may not
-//! lead.
+//! When a leader hands over by itself: to a voter with a higher priority, or because it is unfit.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::types::{DiskId, Index, MemberChange, NodeId, Payload};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
-/// How long a leader leads before it hands over to a higher priority.
+/// How long a leader stays in office before it hands over to a higher priority.
 const KEPT: Duration = Duration::from_millis(500);
 
 /// Node 1 leads three voters; node 2, or 3, has a higher priority.

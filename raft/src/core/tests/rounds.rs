@@ -1,4 +1,4 @@
-//! Rounds: what a leader sends in one, which answers count, and when it counts them.
+//! Rounds: what a leader sends in one, which answers count, and when it looks at who has answered.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Snapshots: what compaction removes, how a follower that needs it catches up, and what an
-//! installation must never do.
+//! Snapshots: what of the log goes, how a follower that needs it is served, and what installing
+//! must never do.
 
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub(super) fn a_follower_behind_the_log_is_sent_a_snapshot_then_entries() {
         status.peers.iter().all(|peer| peer.mode == PeerMode::Replicate && peer.matched == last),
         "{status:?}"
     );
-    // It restarts from the snapshot, like any node.
+    // It starts again from the snapshot, and is as good as any.
     network.crash(away);
     network.restart(away);
     assert_eq!(network.core(away).applied(), network.core(away).snapshot().unwrap().index);
@@ -271,7 +271,8 @@ pub(super) fn a_node_that_installs_a_snapshot_takes_no_part() {
     let body = append.commit(snapshot.index).echo(echo).into();
     network.deliver(Message { from: NodeId(leader), to: NodeId(away), term, body });
     assert_eq!(network.core(away).last_index(), before);
-    // The leader falls silent: this node does not campaign with a log that is about to go.
+    // The leader falls silent: this node does not stand for election with a log that is about to
+    // go.
     network.crash(leader);
     network.pass(SECOND);
     assert!(network.node(away).writes.iter().all(|write| write.entries.is_empty()));

@@ -248,7 +248,7 @@ fn the_voter_with_the_highest_priority_comes_to_lead_and_stays() {
     assert_eq!((network.leader(), network.core(3).term()), (Some(3), term));
 }
 
-/// A node whose state machine has failed answers no client, so another leads.
+/// A node whose state machine has failed answers nobody, so another leads.
 #[test]
 pub(super) fn the_unfit_hand_over_and_do_not_campaign() {
     let mut network = led_by_one(3);

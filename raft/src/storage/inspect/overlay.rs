@@ -1,4 +1,4 @@
-//! A folder that can be changed without being changed: what is written stays in memory.
+//! A copy of a folder in memory: changes do not reach the files.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::storage::real_disk::RealFile;
 use crate::storage::special_file::open_to_read;
 use crate::storage::{Disk, DiskFile};
 
-/// A file as it is, or as it would be by now.
+/// A file's content: unchanged, or a changed copy.
 #[derive(Debug)]
 enum Content {
     Real(PathBuf),
@@ -19,14 +19,14 @@ enum Content {
 
 type Shared = Rc<RefCell<Content>>;
 
-/// See the module.
+/// A folder whose changes stay in memory.
 #[derive(Debug)]
 pub(in crate::storage) struct Overlay {
     names: BTreeMap<String, Shared>,
 }
 
 impl Overlay {
-    /// The folder with the files of these names.
+    /// The folder with files of these names.
     pub(super) fn new(path: &Path, names: &[String]) -> Overlay {
         let shared = |name: &String| Rc::new(RefCell::new(Content::Real(path.join(name))));
         Overlay { names: names.iter().map(|name| (name.clone(), shared(name))).collect() }
@@ -44,10 +44,7 @@ impl Disk for Overlay {
 
     fn create(&mut self, name: &str, preallocate_bytes: u64) -> io::Result<OverlayFile> {
         if self.names.contains_key(name) {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "there is such a file already",
-            ));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already"));
         }
         let bytes = usize::try_from(preallocate_bytes).map_err(io::Error::other)?;
         let content = Rc::new(RefCell::new(Content::Changed(vec![0; bytes])));
@@ -90,7 +87,7 @@ impl Disk for Overlay {
 #[derive(Debug)]
 pub(in crate::storage) struct OverlayFile {
     content: Shared,
-    /// The file itself, as long as nothing has been changed.
+    /// The file itself, until the content is changed.
     real: Option<RealFile>,
 }
 

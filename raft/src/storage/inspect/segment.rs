@@ -1,32 +1,34 @@
-//! What a segment's file holds, frame by frame, damaged or not.
+//! The content of a segment's file, frame by frame, damaged or not.
 
 use bytes::Bytes;
 
-use crate::storage::body::{self, Opening};
-use crate::storage::frame::{self, ALIGNMENT, Frame, HEADER_BYTES, Kind, Misfit};
+use crate::storage::body::{self, SegmentHeader};
+use crate::storage::frame::{self, ALIGNMENT, Frame, FrameKind, HEADER_BYTES};
 use crate::types::{Configuration, HardState, Identity, Index, Term, Write};
 
-/// Bytes that are not what was written.
+/// A damaged part of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Damage {
     /// Where it begins, in bytes from the file's start.
     pub offset: u64,
-    /// What does not fit.
+    /// What is wrong there.
     pub what: String,
 }
 
-/// What a segment's file holds.
+/// The content of a segment's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SegmentReport {
     /// The file's name.
     pub file: String,
     /// Its length.
     pub bytes: u64,
-    /// What its first frame says, if that can be read.
-    pub opening: Option<OpeningReport>,
-    /// All whole frames of this segment, in order; the opening is the first.
+    /// The segment's header, if it can be read.
+    pub header: Option<SegmentHeaderReport>,
+    /// All whole frames of this segment, in order. The header's is the first.
     pub frames: Vec<FrameReport>,
-    /// What lies before the last whole frame and is none.
+    /// The damage before the last whole frame.
     pub damage: Vec<Damage>,
     /// Where the last whole frame ends.
     pub end: u64,
@@ -34,14 +36,15 @@ pub struct SegmentReport {
     pub rest: Rest,
 }
 
-/// What a segment's first frame says of the log up to here.
+/// A segment's header: the log's owner, and its state before the segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpeningReport {
-    /// Whose log it is.
+#[non_exhaustive]
+pub struct SegmentHeaderReport {
+    /// The node, group, cluster and disk that the log belongs to.
     pub identity: Identity,
-    /// The segment with which the log begins.
+    /// The log's first segment.
     pub origin: u64,
-    /// Whether the file had another life.
+    /// Whether the file was another segment before.
     pub is_recycled: bool,
     /// Term and vote.
     pub hard_state: HardState,
@@ -49,22 +52,25 @@ pub struct OpeningReport {
     pub last_index: Index,
     /// Its term.
     pub last_term: Term,
-    /// The configuration with which the cluster was born.
-    pub founding: Configuration,
-    /// The configuration in force, and the entry that brought it.
-    pub configuration: (Index, Configuration),
+    /// The configuration with which the cluster was bootstrapped.
+    pub initial_configuration: Configuration,
+    /// The configuration in force.
+    pub configuration: Configuration,
+    /// The entry or the snapshot that the configuration came with; 0 for the initial one.
+    pub configuration_index: Index,
 }
 
 /// A whole frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FrameReport {
     /// Where it begins, in bytes from the file's start.
     pub offset: u64,
     /// Its length, padding included.
     pub bytes: u64,
-    /// Its number in the life of the log.
+    /// Its number, counted from the log's first frame.
     pub sequence: u64,
-    /// Up to which frame everything was on disk when it was made.
+    /// The last frame that was durable when this one was made.
     pub synced: u64,
     /// What it carries.
     pub content: FrameContent,
@@ -73,24 +79,24 @@ pub struct FrameReport {
 /// What a frame carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameContent {
-    /// The segment's opening.
-    Opening,
-    /// A write; its sequence is not on disk and reads 0.
-    Step(Write),
-    /// Nothing but its `synced`.
+    /// The segment's header.
+    SegmentHeader,
+    /// A write. Its sequence is not on disk and reads 0.
+    Write(Write),
+    /// A mark: the frame is there for its `synced`.
     Mark,
-    /// Something that cannot be read although its checksum is right.
+    /// Something that cannot be decoded although the checksum is right.
     Unreadable(String),
 }
 
 /// What follows a segment's last frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rest {
-    /// Nothing but zeros, or nothing at all.
+    /// Only zeros, or nothing.
     Zeros,
-    /// What the file's life before has left.
+    /// Old frames of a recycled file.
     Leftovers,
-    /// A frame that is not whole: a write that a crash has cut short, or damage.
+    /// A frame that is not whole: a write that a crash cut short, or damage.
     Torn(String),
 }
 
@@ -99,73 +105,72 @@ impl SegmentReport {
         let mut report = SegmentReport {
             file: file.to_owned(),
             bytes: bytes.len() as u64,
-            opening: None,
+            header: None,
             frames: Vec::new(),
             damage: Vec::new(),
             end: 0,
             rest: Rest::Zeros,
         };
-        let mut walk = Walk { bytes, at: 0, own: None, last: None };
+        let mut scan = SegmentScan { bytes, at: 0, own: None, last: None };
         let why = loop {
-            match walk.frame() {
+            match scan.frame() {
                 Ok(frame) => {
-                    report.note_link(&walk, &frame);
-                    report.note(&walk, &frame);
-                    walk.pass(&frame);
+                    report.check_link(&scan, &frame);
+                    report.add_frame(&scan, &frame);
+                    scan.pass(&frame);
                 }
-                Err(why) => match walk.find_next() {
+                Err(why) => match scan.find_next() {
                     Some(next) => {
-                        report.damage.push(Damage { offset: walk.at as u64, what: why });
-                        (walk.at, walk.last) = (next, None);
+                        report.damage.push(Damage { offset: scan.at as u64, what: why });
+                        (scan.at, scan.last) = (next, None);
                     }
                     None => break why,
                 },
             }
         };
-        report.end = walk.at as u64;
-        report.rest = report.rest_of(&walk, why);
+        report.end = scan.at as u64;
+        report.rest = report.rest_of(&scan, why);
         report
     }
 
-    /// Notes a frame that is whole and does not follow the one before it.
-    fn note_link(&mut self, walk: &Walk, frame: &Frame) {
+    /// Reports a whole frame that does not continue the chain.
+    fn check_link(&mut self, scan: &SegmentScan, frame: &Frame) {
         let follows = |&(sequence, checksum): &(u64, u32)| {
             (frame.header.sequence, frame.header.previous) == (sequence + 1, checksum)
         };
-        if !walk.last.as_ref().is_none_or(follows) {
+        if !scan.last.as_ref().is_none_or(follows) {
             let what = "a frame that does not follow the one before it".to_owned();
-            self.damage.push(Damage { offset: walk.at as u64, what });
+            self.damage.push(Damage { offset: scan.at as u64, what });
         }
     }
 
-    fn note(&mut self, walk: &Walk, frame: &Frame) {
-        let start = walk.at + HEADER_BYTES;
-        let body = walk.bytes.slice(start..start + frame.body_bytes);
+    fn add_frame(&mut self, scan: &SegmentScan, frame: &Frame) {
+        let start = scan.at + HEADER_BYTES;
+        let body = scan.bytes.slice(start..start + frame.body_bytes);
         let content = match frame.header.kind {
-            Kind::Mark => FrameContent::Mark,
-            Kind::Step => match body::get_step(body, frame.header.format) {
-                Ok(write) => FrameContent::Step(write),
+            FrameKind::Mark => FrameContent::Mark,
+            FrameKind::Write => match body::get_write(body, frame.header.format) {
+                Ok(write) => FrameContent::Write(write),
                 Err(error) => FrameContent::Unreadable(error.to_string()),
             },
-            Kind::Opening => match Opening::get(body, frame.header.format) {
-                Ok(opening) => {
-                    self.opening = Some(opening.into());
-                    FrameContent::Opening
+            FrameKind::SegmentHeader => match SegmentHeader::get(body, frame.header.format) {
+                Ok(segment_header) => {
+                    self.header = Some(segment_header.into());
+                    FrameContent::SegmentHeader
                 }
                 Err(error) => FrameContent::Unreadable(error.to_string()),
             },
         };
-        let is_first = walk.at == 0;
-        if is_first != (frame.header.kind == Kind::Opening) {
-            let what =
-                "an opening belongs at the start of a segment, and nothing else does".to_owned();
-            self.damage.push(Damage { offset: walk.at as u64, what });
+        let is_first = scan.at == 0;
+        if is_first != (frame.header.kind == FrameKind::SegmentHeader) {
+            let what = "a segment begins with its header, and no other frame is one".to_owned();
+            self.damage.push(Damage { offset: scan.at as u64, what });
         }
         if let FrameContent::Unreadable(what) = &content {
-            self.damage.push(Damage { offset: walk.at as u64, what: what.clone() });
+            self.damage.push(Damage { offset: scan.at as u64, what: what.clone() });
         }
         self.frames.push(FrameReport {
-            offset: walk.at as u64,
+            offset: scan.at as u64,
             bytes: frame.total_bytes() as u64,
             sequence: frame.header.sequence,
             synced: frame.header.synced,
@@ -173,11 +178,10 @@ impl SegmentReport {
         });
     }
 
-    fn rest_of(&self, walk: &Walk, why: String) -> Rest {
-        let rest = &walk.bytes[walk.at..];
-        let is_own =
-            frame::peek(rest).is_some_and(|(group, _, tag)| Some((group, tag)) == walk.own);
-        let is_recycled = self.opening.as_ref().is_some_and(|opening| opening.is_recycled);
+    fn rest_of(&self, scan: &SegmentScan, why: String) -> Rest {
+        let rest = &scan.bytes[scan.at..];
+        let is_own = frame::peek(rest).is_some_and(|id| Some((id.group, id.tag)) == scan.own);
+        let is_recycled = self.header.as_ref().is_some_and(|header| header.is_recycled);
         if rest.iter().all(|&byte| byte == 0) && !self.frames.is_empty() {
             Rest::Zeros
         } else if is_recycled && !is_own {
@@ -188,23 +192,20 @@ impl SegmentReport {
     }
 }
 
-/// Where in a segment one is.
-struct Walk {
+/// A scan of a segment that continues past damage.
+struct SegmentScan {
     bytes: Bytes,
     at: usize,
     /// Group and tag of the segment's own frames.
     own: Option<(u64, u32)>,
-    /// Number and checksum of the last frame, unless something is missing after it.
+    /// Number and checksum of the frame before, unless damage lies between.
     last: Option<(u64, u32)>,
 }
 
-impl Walk {
-    /// The frame here, or why there is none of this segment.
+impl SegmentScan {
+    /// The frame at `at`, or why no frame of this segment begins there.
     fn frame(&self) -> Result<Frame, String> {
-        let frame = frame::parse(&self.bytes[self.at..]).map_err(|misfit| match misfit {
-            Misfit::Damage(what) => what.to_owned(),
-            Misfit::Version(version) => format!("a frame of format {version}"),
-        })?;
+        let frame = frame::parse(&self.bytes[self.at..]).map_err(|error| error.to_string())?;
         match self.own {
             Some(own) if own != (frame.header.group, frame.header.tag) => {
                 Err("the frame here belongs to another segment or group".to_owned())
@@ -223,34 +224,35 @@ impl Walk {
     fn find_next(&self) -> Option<usize> {
         (self.at..self.bytes.len()).step_by(ALIGNMENT).skip(1).find(|&at| {
             frame::peek(&self.bytes[at..])
-                .is_some_and(|(group, _, tag)| self.own.is_none_or(|own| own == (group, tag)))
+                .is_some_and(|id| self.own.is_none_or(|own| own == (id.group, id.tag)))
                 && frame::parse(&self.bytes[at..]).is_ok()
         })
     }
 }
 
-impl From<Opening> for OpeningReport {
-    fn from(opening: Opening) -> OpeningReport {
-        let Opening {
+impl From<SegmentHeader> for SegmentHeaderReport {
+    fn from(segment_header: SegmentHeader) -> SegmentHeaderReport {
+        let SegmentHeader {
             identity,
             origin,
             is_recycled,
             hard_state,
             last_index,
             last_term,
-            founding,
+            initial_configuration,
             configuration,
             ..
-        } = opening;
-        OpeningReport {
+        } = segment_header;
+        SegmentHeaderReport {
             identity,
             origin,
             is_recycled,
             hard_state,
             last_index,
             last_term,
-            founding,
-            configuration,
+            initial_configuration,
+            configuration: configuration.1,
+            configuration_index: configuration.0,
         }
     }
 }

@@ -1,14 +1,15 @@
 //! The bytes of a snapshot's file.
 //!
 //! ```text
-//! header   checksum u32 | magic u32 | length u32 | version u8 | zero [3] | cluster, group, index, term, stamp, configuration
-//! block    checksum u32 | length u32 | data                     as often as need be
+//! header   checksum u32 | magic u32 | length u32 | version u8 | zero [3]
+//!          | cluster, group, index, term, stamp, configuration
+//! block    checksum u32 | length u32 | data                     any number of blocks
 //! trailer  checksum u32 | 0 u32 | bytes of all data u64
 //! ```
 //!
-//! Checksums are a chain: each is CRC-32C over the checksum before it and what follows it in its
-//! own piece. So each piece can be checked when it is read, and the trailer's checksum stands for
-//! the whole file.
+//! The checksums are a chain: each is CRC-32C of the checksum before it and of the rest of its own
+//! part. So each part can be checked when it is read, and the trailer's checksum covers the whole
+//! file.
 
 use bytes::{Buf, BufMut};
 
@@ -16,47 +17,46 @@ use crate::storage::bounds::NUMBER_MAX;
 use crate::storage::codec::{self, DecodeError, Decoder};
 use crate::types::{ClusterId, GroupId, Identity, Index, SnapshotMeta, Stamp, Term};
 
-/// The newest format that is read. 2, written above the base feature level: the configuration is
-/// followed by feature levels, and a digest of the state.
+/// The newest format that this version reads, written above the base feature level.
+///
+/// Feature levels and a digest of the state follow the configuration.
 pub(super) const VERSION: u8 = 2;
 
-/// Written while the cluster is at the base feature level.
+/// The format that is written while the cluster is at the base feature level.
 pub(super) const BASE_VERSION: u8 = 1;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"KdkS");
 
-/// What precedes the header's body.
+/// The bytes before the header's body.
 pub(super) const PREFIX_BYTES: usize = 16;
 
-/// What precedes a block's data.
+/// The bytes before a block's data.
 pub(super) const BLOCK_PREFIX_BYTES: usize = 8;
 
 /// A trailer's length.
 pub(super) const TRAILER_BYTES: usize = 16;
 
-/// The data of a block as written; the last one may be shorter. Also the slice in which a snapshot
-/// is written.
+/// The data in a block as written; the last block may be shorter.
 pub(super) const BLOCK_BYTES: usize = 256 << 10;
 
-/// The longest block and the longest header that are read: what a damaged length claims beyond is
-/// not believed.
+/// The longest block and the longest header that are read. A greater length is damage.
 pub(super) const MAX_BLOCK_BYTES: usize = 1 << 20;
 
-/// Whose snapshot it is, and what it stands for.
+/// Which cluster and group the snapshot belongs to, and what it includes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::storage) struct Header {
+pub(in crate::storage) struct SnapshotHeader {
     pub(in crate::storage) cluster: ClusterId,
     pub(in crate::storage) group: GroupId,
     pub(in crate::storage) meta: SnapshotMeta,
 }
 
-impl Header {
-    /// Of a snapshot of this log. Nothing in it is the node's own: all nodes may pass it on.
-    pub(in crate::storage) fn new(identity: &Identity, meta: SnapshotMeta) -> Header {
-        Header { cluster: identity.cluster, group: identity.group, meta }
+impl SnapshotHeader {
+    /// The header of a snapshot of this log. It does not name the node, so every node may send it on.
+    pub(in crate::storage) fn new(identity: &Identity, meta: SnapshotMeta) -> SnapshotHeader {
+        SnapshotHeader { cluster: identity.cluster, group: identity.group, meta }
     }
 
-    /// Appends the header; returns its checksum, with which the chain begins.
+    /// Appends the header and returns its checksum, the first of the chain.
     pub(in crate::storage) fn put(&self, out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         out.put_bytes(0, PREFIX_BYTES);
@@ -86,9 +86,9 @@ impl Header {
         if self.meta.configuration.feature_level.is_above_base() { VERSION } else { BASE_VERSION }
     }
 
-    pub(super) fn get(body: &[u8], version: u8) -> Result<Header, DecodeError> {
+    pub(super) fn get(body: &[u8], version: u8) -> Result<SnapshotHeader, DecodeError> {
         let mut from = Decoder::new(body);
-        let mut header = Header {
+        let mut header = SnapshotHeader {
             cluster: ClusterId(from.u128("a cluster id")?),
             group: GroupId(from.u64("a group id")?),
             meta: SnapshotMeta {
@@ -125,7 +125,7 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Reads it; `None` if these are not the first bytes of a snapshot.
+    /// Reads the prefix; `None` if these are not the first bytes of a snapshot.
     pub(super) fn get(mut bytes: &[u8]) -> Option<Prefix> {
         let checksum = bytes.try_get_u32_le().ok()?;
         let magic = bytes.try_get_u32_le().ok()?;
@@ -135,9 +135,8 @@ impl Prefix {
     }
 }
 
-/// Fills in the prefix of a block whose data lies behind [`BLOCK_PREFIX_BYTES`] in `block`; returns
-/// its checksum.
-pub(super) fn seal_block(block: &mut [u8], previous: u32) -> u32 {
+/// Fills in the prefix of a block whose data follows [`BLOCK_PREFIX_BYTES`]. Returns its checksum.
+pub(super) fn finish_block(block: &mut [u8], previous: u32) -> u32 {
     let data_bytes = u32::try_from(block.len() - BLOCK_PREFIX_BYTES).expect("blocks are short");
     assert!(data_bytes > 0, "an empty block would be taken for the trailer");
     block[4..8].copy_from_slice(&data_bytes.to_le_bytes());
@@ -155,7 +154,7 @@ pub(in crate::storage) fn trailer(content_bytes: u64, previous: u32) -> [u8; TRA
     out
 }
 
-/// The checksum of a piece that follows one whose checksum is `previous`.
+/// The checksum of a part that follows one whose checksum is `previous`.
 pub(super) fn chained(previous: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&previous.to_le_bytes()), bytes)
 }

@@ -1,15 +1,16 @@
-//! Reads what a state machine has put into its snapshot.
+//! Reads the state machine's bytes from a snapshot.
 
 use std::io::{self, Read};
 
 use super::name;
-use super::scanner::{Scanner, Step, Trouble};
+use super::scanner::{Part, ScanError, Scanner};
 use crate::storage::{Disk, DiskFile, StorageError};
 use crate::types::{Index, SnapshotMeta};
 
-/// Reads the state machine's own bytes of a snapshot. Hands over nothing that it has not checked,
-/// and says that it is at the end only if the file is whole; else reading fails with `InvalidData`,
-/// naming file and offset.
+/// Reads the state machine's bytes from a snapshot.
+///
+/// It returns only bytes that it has checked, and reaches the end only of a whole file. Otherwise
+/// reading fails with `InvalidData`, and the error names file and offset.
 ///
 /// [`Log::snapshot_reader`](crate::storage::Log::snapshot_reader) and
 /// [`open_snapshot`](crate::storage::open_snapshot) make one.
@@ -20,7 +21,7 @@ pub struct SnapshotReader<F> {
     meta: SnapshotMeta,
     total_bytes: u64,
     scanner: Scanner,
-    /// How much of the block passed last has not been handed over.
+    /// How much of the last block has not been returned, in bytes.
     left: usize,
 }
 
@@ -28,8 +29,10 @@ impl<F: DiskFile> SnapshotReader<F> {
     fn new(file: F, name: String) -> Result<SnapshotReader<F>, StorageError> {
         let total_bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
         let mut scanner = Scanner::default();
-        let step = scanner.step(&file, total_bytes).map_err(|trouble| trouble.of(&name))?;
-        let Some(header) = scanner.header().filter(|_| step == Step::Header) else {
+        let part = scanner
+            .next_part(&file, total_bytes)
+            .map_err(|error| error.into_storage_error(&name))?;
+        let Some(header) = scanner.header().filter(|_| part == Part::Header) else {
             return Err(StorageError::corrupt(&name, 0, "the file ends within its header"));
         };
         let meta = header.meta.clone();
@@ -42,7 +45,7 @@ impl<F: DiskFile> SnapshotReader<F> {
         self.total_bytes
     }
 
-    /// What the snapshot stands for.
+    /// What the snapshot includes.
     #[must_use]
     pub fn meta(&self) -> &SnapshotMeta {
         &self.meta
@@ -51,13 +54,13 @@ impl<F: DiskFile> SnapshotReader<F> {
 
 impl<F: DiskFile> Read for SnapshotReader<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // At the end and at damage this goes on to say the same, however often it is asked.
+        // At the end and at damage every further call returns the same.
         while self.left == 0 {
             let invalid = |error: StorageError| io::Error::new(io::ErrorKind::InvalidData, error);
-            match self.scanner.step(&self.file, self.total_bytes) {
-                Ok(Step::Block) => self.left = self.scanner.data().len(),
-                Ok(Step::End) => return Ok(0),
-                Ok(Step::Header | Step::More) => {
+            match self.scanner.next_part(&self.file, self.total_bytes) {
+                Ok(Part::Block) => self.left = self.scanner.data().len(),
+                Ok(Part::Trailer) => return Ok(0),
+                Ok(Part::Header | Part::Incomplete) => {
                     let at = self.scanner.position();
                     return Err(invalid(StorageError::corrupt(
                         &self.name,
@@ -65,8 +68,8 @@ impl<F: DiskFile> Read for SnapshotReader<F> {
                         "the file ends before its trailer",
                     )));
                 }
-                Err(Trouble::Io(error)) => return Err(error),
-                Err(trouble) => return Err(invalid(trouble.of(&self.name))),
+                Err(ScanError::Io(error)) => return Err(error),
+                Err(error) => return Err(invalid(error.into_storage_error(&self.name))),
             }
         }
         let data = self.scanner.data();

@@ -1,41 +1,43 @@
-//! The snapshots that a disk holds.
+//! The snapshots of a data folder.
 
 use bytes::Bytes;
 
-use super::format::{Header, MAX_BLOCK_BYTES};
-use super::scanner::{Scanner, Step, Trouble};
+use super::format::{MAX_BLOCK_BYTES, SnapshotHeader};
+use super::scanner::{Part, ScanError, Scanner};
 use super::{index_of, is_unfinished, name};
 use crate::core::ReadChunk;
 use crate::storage::{Disk, DiskFile, StorageError};
 use crate::types::{Chunk, Identity, Index, SnapshotMeta};
 
-/// A snapshot that cannot be used.
+/// A damaged snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedSnapshot {
-    /// Its file. It goes when the next snapshot is taken.
+    /// Its file. It is removed when the next snapshot has been written.
     pub file: String,
-    /// Where the damage begins, in bytes.
+    /// Where the damage begins, in bytes from the file's start.
     pub offset: u64,
-    /// What does not fit.
+    /// What is wrong there.
     pub what: String,
 }
 
-/// What a disk holds at start.
+/// The snapshots that recovery finds.
 #[derive(Debug)]
-pub(in crate::storage) struct Found {
+pub(in crate::storage) struct FoundSnapshots {
     /// The newest whole snapshot, and its file's length.
-    pub(in crate::storage) newest: Option<(Header, u64)>,
-    /// Newer ones that are not whole, the newest first.
+    pub(in crate::storage) newest: Option<(SnapshotHeader, u64)>,
+    /// Newer ones that are damaged, the newest first.
     pub(in crate::storage) damaged: Vec<DamagedSnapshot>,
     /// Whether the file of `newest` is damaged after its header.
     pub(in crate::storage) is_newest_damaged: bool,
-    /// Older ones.
+    /// Files of older ones.
     superseded: Vec<String>,
 }
 
-impl Found {
-    /// Looks for the newest whole snapshot and removes what a crash has cut short.
-    pub(in crate::storage) fn search<D: Disk>(disk: &mut D) -> Result<Found, StorageError> {
+impl FoundSnapshots {
+    /// Finds the newest whole snapshot, and removes unfinished ones that a crash has left.
+    pub(in crate::storage) fn search<D: Disk>(
+        disk: &mut D,
+    ) -> Result<FoundSnapshots, StorageError> {
         let names =
             disk.list().map_err(|error| StorageError::io("list", "the data folder", &error))?;
         for name in names.iter().filter(|name| is_unfinished(name)) {
@@ -43,7 +45,7 @@ impl Found {
         }
         let mut indexes: Vec<Index> = names.iter().filter_map(|name| index_of(name)).collect();
         indexes.sort_unstable_by(|one, other| other.cmp(one));
-        let mut found = Found {
+        let mut found = FoundSnapshots {
             newest: None,
             damaged: Vec::new(),
             is_newest_damaged: false,
@@ -65,10 +67,12 @@ impl Found {
         Ok(found)
     }
 
-    /// For a log that begins after `base`: if no whole snapshot reaches it, a damaged one of this
-    /// cluster does whose header is whole. The header says all that the core must know; what the
-    /// state machine needs is to be had from another node.
-    pub(in crate::storage) fn use_damaged<D: Disk>(
+    /// For a log that begins after `base`: if no whole snapshot reaches `base`, uses a damaged one of
+    /// this cluster of which the header is whole.
+    ///
+    /// The header has all that the core must know. Another node will send what the state machine
+    /// needs.
+    pub(in crate::storage) fn fall_back_to_damaged<D: Disk>(
         &mut self,
         disk: &mut D,
         identity: &Identity,
@@ -96,15 +100,18 @@ impl Found {
     }
 }
 
-/// What a snapshot's header says, if that is whole, and the file's length.
-fn read_header<D: Disk>(disk: &mut D, index: Index) -> Result<Option<(Header, u64)>, StorageError> {
+/// Reads a snapshot's header, if it is whole, and the file's length.
+fn read_header<D: Disk>(
+    disk: &mut D,
+    index: Index,
+) -> Result<Option<(SnapshotHeader, u64)>, StorageError> {
     let name = name(index);
     let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
     let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
     let mut scanner = Scanner::default();
-    match scanner.step(&file, bytes) {
-        Ok(Step::Header) => {}
-        Err(trouble @ Trouble::Io(_)) => return Err(trouble.of(&name)),
+    match scanner.next_part(&file, bytes) {
+        Ok(Part::Header) => {}
+        Err(error @ ScanError::Io(_)) => return Err(error.into_storage_error(&name)),
         Ok(_) | Err(_) => return Ok(None),
     }
     Ok(scanner
@@ -113,16 +120,16 @@ fn read_header<D: Disk>(disk: &mut D, index: Index) -> Result<Option<(Header, u6
         .map(|header| (header.clone(), bytes)))
 }
 
-/// Reads a snapshot from end to end. Returns what it says of itself, and its length.
+/// Checks a whole snapshot. Returns its header, and the file's length.
 pub(in crate::storage) fn check<D: Disk>(
     disk: &mut D,
     index: Index,
-) -> Result<(Header, u64), StorageError> {
+) -> Result<(SnapshotHeader, u64), StorageError> {
     let name = name(index);
     let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
     let bytes = file.len().map_err(|error| StorageError::io("measure", &name, &error))?;
     let mut scanner = Scanner::default();
-    scanner.finish(&file, bytes).map_err(|trouble| trouble.of(&name))?;
+    scanner.finish(&file, bytes).map_err(|error| error.into_storage_error(&name))?;
     let header = scanner.header().expect("a whole snapshot has a header").clone();
     if header.meta.index != index {
         let what = format!("the file holds the snapshot of entry {}", header.meta.index);
@@ -131,35 +138,35 @@ pub(in crate::storage) fn check<D: Disk>(
     Ok((header, bytes))
 }
 
-/// A snapshot that other nodes may be given.
+/// A snapshot that can be sent to other nodes.
 #[derive(Debug)]
-struct Kept {
+struct StoredSnapshot {
     meta: SnapshotMeta,
     bytes: u64,
-    /// Somebody has read it since the newest one was named.
+    /// Whether it has been read since the newest snapshot was published.
     is_read: bool,
-    /// Its file is damaged: nobody is given it.
+    /// Whether its file is damaged, so that it must not be sent.
     is_damaged: bool,
 }
 
 /// The file that is being read for another node.
 #[derive(Debug)]
-struct Open<F> {
+struct OpenSnapshot<F> {
     index: Index,
     file: F,
-    /// Checks what is sent, as long as it is read from the start on: rot here should not look like
-    /// a bad wire there.
+    /// Checks what is sent, as long as it is read from its start on: a damaged disk here should not
+    /// look like a bad connection there.
     scanner: Scanner,
 }
 
-/// The snapshots of a log: the newest one, and one before it while that is being sent.
+/// The snapshots of a log: the newest one, and an older one while that is being sent.
 #[derive(Debug)]
 pub(in crate::storage) struct SnapshotStore<F> {
-    /// Rising; the last is the newest.
-    kept: Vec<Kept>,
-    /// Files that are of no use any more.
+    /// In order of index; the last is the newest.
+    kept: Vec<StoredSnapshot>,
+    /// Files that are no longer needed.
     stale: Vec<String>,
-    open: Option<Open<F>>,
+    open: Option<OpenSnapshot<F>>,
 }
 
 impl<F> Default for SnapshotStore<F> {
@@ -169,16 +176,16 @@ impl<F> Default for SnapshotStore<F> {
 }
 
 impl<F: DiskFile> SnapshotStore<F> {
-    /// Takes over what was found, and removes what the newest one supersedes.
+    /// The store of the snapshots that were found. Removes those older than the newest one.
     pub(in crate::storage) fn new<D: Disk<File = F>>(
         disk: &mut D,
-        found: Found,
+        found: FoundSnapshots,
     ) -> Result<SnapshotStore<F>, StorageError> {
         for name in &found.superseded {
             disk.remove(name).map_err(|error| StorageError::io("remove", name, &error))?;
         }
         let is_damaged = found.is_newest_damaged;
-        let kept = found.newest.map(|(header, bytes)| Kept {
+        let kept = found.newest.map(|(header, bytes)| StoredSnapshot {
             meta: header.meta,
             bytes,
             is_read: false,
@@ -195,7 +202,7 @@ impl<F: DiskFile> SnapshotStore<F> {
         self.kept.last().map(|kept| &kept.meta)
     }
 
-    /// What the newest snapshot includes; 0 if there is none.
+    /// The newest snapshot's index; 0 if there is none.
     pub(in crate::storage) fn newest_index(&self) -> Index {
         self.newest().map_or(Index(0), |meta| meta.index)
     }
@@ -205,32 +212,33 @@ impl<F: DiskFile> SnapshotStore<F> {
         self.kept.last().is_some_and(|kept| kept.is_damaged)
     }
 
-    /// Gives a whole and synced file its name, durably, and removes the snapshots before it, though
-    /// not one that somebody has been reading since the last time.
-    pub(in crate::storage) fn place<D: Disk<File = F>>(
+    /// Makes a whole and synced file the newest snapshot, by renaming it durably.
+    ///
+    /// Removes older snapshots, except one that has been read since the last snapshot was published.
+    pub(in crate::storage) fn publish<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
         temporary: &str,
         meta: SnapshotMeta,
         bytes: u64,
     ) -> Result<(), StorageError> {
-        assert!(meta.index >= self.newest_index(), "snapshots are named in rising order");
+        assert!(meta.index >= self.newest_index(), "snapshots are published in rising order");
         let name = name(meta.index);
         disk.rename(temporary, &name)
             .map_err(|error| StorageError::io("rename", temporary, &error))?;
         disk.sync_directory()
             .map_err(|error| StorageError::io("sync the folder of", &name, &error))?;
-        // One that takes the place of another of the same entry has taken its file, too.
+        // A snapshot of the same index had the same file, which is replaced now.
         self.kept.retain(|kept| kept.meta.index < meta.index);
         self.open.take_if(|open| open.index == meta.index);
         for kept in std::mem::take(&mut self.kept) {
             if kept.is_read {
-                self.kept.push(Kept { is_read: false, ..kept });
+                self.kept.push(StoredSnapshot { is_read: false, ..kept });
             } else {
                 self.stale.push(super::name(kept.meta.index));
             }
         }
-        self.kept.push(Kept { meta, bytes, is_read: false, is_damaged: false });
+        self.kept.push(StoredSnapshot { meta, bytes, is_read: false, is_damaged: false });
         if self
             .open
             .as_ref()
@@ -244,7 +252,7 @@ impl<F: DiskFile> SnapshotStore<F> {
         Ok(())
     }
 
-    /// Reads a piece of the snapshot of this index; `None` if it is gone.
+    /// Reads a chunk; `None` if that snapshot no longer exists.
     pub(in crate::storage) fn read<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -257,7 +265,7 @@ impl<F: DiskFile> SnapshotStore<F> {
         let name = name(index);
         if self.open.as_ref().is_none_or(|open| open.index != index || offset == 0) {
             let file = disk.open(&name).map_err(|error| StorageError::io("open", &name, &error))?;
-            self.open = Some(Open { index, file, scanner: Scanner::default() });
+            self.open = Some(OpenSnapshot { index, file, scanner: Scanner::default() });
         }
         let open = self.open.as_mut().expect("just opened");
         let left = total_bytes.saturating_sub(offset);
@@ -275,16 +283,15 @@ impl<F: DiskFile> SnapshotStore<F> {
             ));
         }
         let chunk = Chunk { offset, total_bytes, data: Bytes::from(data) };
-        open.check(&chunk).map_err(|trouble| trouble.of(&name))?;
+        open.check(&chunk).map_err(|error| error.into_storage_error(&name))?;
         Ok(Some(chunk))
     }
 }
 
-impl<F: DiskFile> Open<F> {
-    /// Checks what has become whole with this piece, unless whoever reads has begun further on in
-    /// the file. Of a piece that is read again, because it was lost on the way, nothing is left to
-    /// be checked.
-    fn check(&mut self, chunk: &Chunk) -> Result<(), Trouble> {
+impl<F: DiskFile> OpenSnapshot<F> {
+    /// Checks the parts that end in this chunk, unless reading began further on in the file. A chunk
+    /// that is read again has been checked before.
+    fn check(&mut self, chunk: &Chunk) -> Result<(), ScanError> {
         if self.scanner.is_complete()
             || chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64
         {
@@ -293,7 +300,7 @@ impl<F: DiskFile> Open<F> {
         if chunk.is_last() {
             return self.scanner.finish(&self.file, chunk.total_bytes);
         }
-        while self.scanner.step(&self.file, chunk.end())? != Step::More {}
+        while self.scanner.next_part(&self.file, chunk.end())? != Part::Incomplete {}
         Ok(())
     }
 }

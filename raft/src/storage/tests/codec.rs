@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use crate::storage::codec::{self, DecodeError, Decoder};
-use crate::storage::frame::{self, Format};
+use crate::storage::frame::{self, FrameFormat};
 use crate::storage::{Log, body};
 use crate::types::{
     Configuration, DiskId, Entry, FeatureLevel, HardState, Index, Life, LogPosition, Member,
@@ -109,29 +109,29 @@ proptest! {
 
     #[test]
     fn steps_return_and_break_without_panic(write in write(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        for format in [Format::V2, Format::V3] {
+        for format in [FrameFormat::V2, FrameFormat::V3] {
             let mut out = Vec::new();
-            body::put_step(&mut out, &write, format);
-            prop_assert_eq!(out.len(), body::step_bytes(&write, format));
+            body::put_write(&mut out, &write, format);
+            prop_assert_eq!(out.len(), body::write_bytes(&write, format));
             let mut said = write.clone();
-            if format == Format::V2 {
+            if format == FrameFormat::V2 {
                 (said.commit, said.peer_records) = (Index(0), Vec::new());
                 said.hard_state = said.hard_state.map(|hard_state| HardState { forgot: None, ..hard_state });
             }
-            prop_assert_eq!(body::get_step(Bytes::from(out.clone()), format), Ok(said));
+            prop_assert_eq!(body::get_write(Bytes::from(out.clone()), format), Ok(said));
             let at = at.index(out.len());
-            prop_assert!(body::get_step(Bytes::copy_from_slice(&out[..at]), format).is_err());
+            prop_assert!(body::get_write(Bytes::copy_from_slice(&out[..at]), format).is_err());
             out[at] = byte;
-            let _ = body::get_step(Bytes::from(out), format);
+            let _ = body::get_write(Bytes::from(out), format);
         }
     }
 
     #[test]
     fn noise_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from(noise);
-        for format in [Format::V2, Format::V3] {
-            let _ = body::get_step(bytes.clone(), format);
-            let _ = body::Opening::get(bytes.clone(), format);
+        for format in [FrameFormat::V2, FrameFormat::V3] {
+            let _ = body::get_write(bytes.clone(), format);
+            let _ = body::SegmentHeader::get(bytes.clone(), format);
         }
         let _ = codec::get_entry(&mut Decoder::new(bytes.clone()));
         let _ = codec::get_configuration(&mut Decoder::new(bytes.clone()));
@@ -151,7 +151,7 @@ proptest! {
             log.append(&write).unwrap();
         }
         log.sync().unwrap();
-        log.mark().unwrap();
+        log.write_mark().unwrap();
         let names = disk.names();
         let name = &names[at.index(names.len())];
         let mut bytes = disk.bytes(name);
@@ -181,7 +181,7 @@ fn an_absurd_count_takes_no_memory() {
     claims.extend_from_slice(&[0; 100]);
     let claims = Bytes::from(claims);
     let measured = allocation_counter::measure(|| {
-        let error = body::get_step(claims.clone(), Format::V2).unwrap_err();
+        let error = body::get_write(claims.clone(), FrameFormat::V2).unwrap_err();
         assert_eq!(error, DecodeError::Short { what: "the entries" });
     });
     assert!(measured.bytes_total < 1000, "{measured:?}");

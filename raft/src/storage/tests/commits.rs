@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::Done;
 use crate::storage::body;
-use crate::storage::frame::{self, Header, Kind};
+use crate::storage::frame::{self, FrameHeader, FrameKind};
 use crate::storage::{Completion, Job, StorageError, Worker};
 
 fn written(last: u64) -> (TestDisk, Log<TestDisk>) {
@@ -22,8 +22,9 @@ fn saved(disk: &TestDisk) -> Index {
 fn the_idle_mark_says_what_no_frame_has_said() {
     let (disk, log) = written(5);
     let mut worker = Worker::new(log);
-    let idle =
-        |worker: &mut Worker<TestDisk>| worker.idle(&mut |completion| panic!("{completion:?}"));
+    let idle = |worker: &mut Worker<TestDisk>| {
+        worker.write_mark(&mut |completion| panic!("{completion:?}"))
+    };
     worker.log_mut().commit_to(Index(3)).unwrap();
     assert_eq!(saved(&disk), Index(0), "nothing is written yet");
     idle(&mut worker);
@@ -45,12 +46,12 @@ fn the_idle_mark_says_what_no_frame_has_said() {
 #[test]
 fn a_mark_in_format_2_says_nothing_of_it() {
     let disk = TestDisk::default();
-    let base = founding().at_feature_level(FeatureLevel::BASE);
+    let base = initial_configuration().at_feature_level(FeatureLevel::BASE);
     let mut log = Log::create(disk.clone(), &identity(), &base, OPTIONS).unwrap();
     log.append(&entries(vec![command(1, 1, 9)])).unwrap();
     log.sync().unwrap();
     log.commit_to(Index(1)).unwrap();
-    log.mark().unwrap();
+    log.write_mark().unwrap();
     assert_eq!(saved(&disk), Index(0));
 }
 
@@ -64,7 +65,7 @@ fn a_job_notes_the_commit_index_after_its_writes() {
     worker.run(&mut jobs, &mut |completion| completions.push(completion));
     assert_eq!(completions, [Completion::Done(Done::Written { sequence: 9 })]);
     assert!(worker.wants_mark());
-    worker.idle(&mut |completion| panic!("{completion:?}"));
+    worker.write_mark(&mut |completion| panic!("{completion:?}"));
     assert!(!worker.wants_mark());
     assert_eq!(saved(&disk), Index(6));
 }
@@ -78,8 +79,8 @@ fn a_commit_index_that_falls_is_refused() {
     log.append(&entries(vec![command(7, 1, 9)])).unwrap(); // it says nothing, as in format 2
     log.sync().unwrap();
     drop(log);
-    forge(&disk, Kind::Step, |out| {
-        body::put_step(
+    forge(&disk, FrameKind::Write, |out| {
+        body::put_write(
             out,
             &Write { commit: Index(3), ..entries(vec![command(8, 1, 9)]) },
             frame::NEWEST,
@@ -111,7 +112,7 @@ fn what_is_committed_is_not_truncated_in_the_next_life() {
 }
 
 /// Appends a frame to the last segment, as if it had been written and synced.
-fn forge(disk: &TestDisk, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
+fn forge(disk: &TestDisk, kind: FrameKind, body: impl FnOnce(&mut Vec<u8>)) {
     let name = disk.names().pop().unwrap();
     let mut bytes = disk.bytes(&name);
     let (mut at, mut last) = (0, None);
@@ -122,7 +123,7 @@ fn forge(disk: &TestDisk, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
     let last = last.unwrap();
     let sequence = last.header.sequence + 1;
     let header =
-        Header { kind, sequence, synced: sequence, previous: last.checksum, ..last.header };
+        FrameHeader { kind, sequence, synced: sequence, previous: last.checksum, ..last.header };
     let mut made = Vec::new();
     frame::begin(&mut made);
     body(&mut made);
@@ -137,11 +138,11 @@ fn a_saved_commit_index_beyond_the_log_is_corruption() {
     for (commit, is_fine) in [(6, true), (7, false), (u64::MAX, false)] {
         let (disk, log) = written(5);
         drop(log);
-        forge(&disk, Kind::Step, |out| body::put_step(out, &step(commit), frame::NEWEST));
+        forge(&disk, FrameKind::Write, |out| body::put_write(out, &step(commit), frame::NEWEST));
         assert_eq!(Log::open(disk, OPTIONS).is_ok(), is_fine, "step {commit}");
         let (disk, log) = written(5);
         drop(log);
-        forge(&disk, Kind::Mark, |out| out.extend_from_slice(&(commit - 1).to_le_bytes()));
+        forge(&disk, FrameKind::Mark, |out| out.extend_from_slice(&(commit - 1).to_le_bytes()));
         match Log::open(disk, OPTIONS) {
             Ok((_, recovered)) => assert!(is_fine && recovered.saved.commit == Index(commit - 1)),
             Err(StorageError::Corrupt { what, .. }) => {
@@ -159,7 +160,7 @@ fn the_number_of_the_last_frame_outlives_an_opening() {
     let (disk, mut log) = written(5);
     for commit in [1, 2, 3, 4] {
         log.commit_to(Index(commit)).unwrap();
-        log.mark().unwrap();
+        log.write_mark().unwrap();
     }
     log.append(&entries(vec![command(6, 1, 9)])).unwrap();
     log.sync().unwrap();

@@ -207,7 +207,7 @@ fn a_snapshot_without_its_log_is_no_empty_folder() {
     }
     assert!(matches!(Log::open(disk.clone(), OPTIONS), Err(StorageError::EndLost { .. })));
     assert!(matches!(
-        Log::create(disk.clone(), &identity(), &founding(), OPTIONS),
+        Log::create(disk.clone(), &identity(), &initial_configuration(), OPTIONS),
         Err(StorageError::AlreadyExists { file }) if file == name(4)
     ));
     let opened = Log::open_or_create(disk.clone(), OPTIONS, || unreachable!("there was a log"));
@@ -225,7 +225,7 @@ fn another_clusters_snapshot_is_refused() {
     drop(worker);
     let other = TestDisk::default();
     let stranger = Identity { cluster: ClusterId(77), ..identity() };
-    let mut log = Log::create(other.clone(), &stranger, &founding(), OPTIONS).unwrap();
+    let mut log = Log::create(other.clone(), &stranger, &initial_configuration(), OPTIONS).unwrap();
     log.append(&entries((1..5).map(|index| command(index, 1, 5)).collect())).unwrap();
     log.sync().unwrap();
     take(&mut Worker::new(log), 4, 1, b"x");

@@ -83,8 +83,8 @@ pub(crate) fn damage_that_may_hide_a_vote_is_refused() {
     let disk = disk_with_snapshot();
     let (_, next) = covered(&disk);
     let whole = disk.bytes(&next);
-    let opening = crate::storage::frame::parse(&whole).unwrap().total_bytes();
-    for at in [opening + 60, 60] {
+    let segment_header = crate::storage::frame::parse(&whole).unwrap().total_bytes();
+    for at in [segment_header + 60, 60] {
         let disk = disk.copy();
         let mut bytes = whole.clone();
         bytes[at] ^= 4;

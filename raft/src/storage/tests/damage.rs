@@ -14,7 +14,7 @@ fn disk_with(settled: &[Write], loose: &[Write]) -> (TestDisk, String, usize, us
         log.append(write).unwrap();
     }
     log.sync().unwrap();
-    log.mark().unwrap();
+    log.write_mark().unwrap();
     let name = disk.names().pop().unwrap();
     let start = end_of(&disk.bytes(&name));
     for write in loose {
@@ -179,17 +179,17 @@ fn each_link_to_the_frame_before_counts() {
     let (disk, name, start, _) = disk_with(&small_writes(1, 3), &[]);
     let whole = disk.bytes(&name);
     let last = frame::parse(&whole[start - frame::total_bytes(0)..]).unwrap();
-    let next = frame::Header {
-        kind: frame::Kind::Step,
+    let next = frame::FrameHeader {
+        kind: frame::FrameKind::Write,
         sequence: last.header.sequence + 1,
         previous: last.checksum,
         ..last.header
     };
-    let with_next = |next: &frame::Header, gap: usize| {
+    let with_next = |next: &frame::FrameHeader, gap: usize| {
         let disk = disk.copy();
         let mut made = Vec::new();
         frame::begin(&mut made);
-        body::put_step(&mut made, &small_writes(4, 1)[0], next.format);
+        body::put_write(&mut made, &small_writes(4, 1)[0], next.format);
         frame::finish(&mut made, 0, next);
         let mut bytes = whole.clone();
         bytes[start + gap..start + gap + made.len()].copy_from_slice(&made);
@@ -198,12 +198,12 @@ fn each_link_to_the_frame_before_counts() {
     };
     assert_eq!(with_next(&next, 0).unwrap().1.saved.terms.last_index(), Index(4));
     let strangers = [
-        frame::Header { previous: next.previous ^ 1, ..next },
-        frame::Header { tag: next.tag ^ 1, ..next },
-        frame::Header { group: next.group ^ 1, ..next },
-        frame::Header { sequence: next.sequence - 1, ..next },
-        frame::Header { sequence: next.sequence + 1, ..next },
-        frame::Header { kind: frame::Kind::Opening, ..next },
+        frame::FrameHeader { previous: next.previous ^ 1, ..next },
+        frame::FrameHeader { tag: next.tag ^ 1, ..next },
+        frame::FrameHeader { group: next.group ^ 1, ..next },
+        frame::FrameHeader { sequence: next.sequence - 1, ..next },
+        frame::FrameHeader { sequence: next.sequence + 1, ..next },
+        frame::FrameHeader { kind: frame::FrameKind::SegmentHeader, ..next },
     ];
     for stranger in &strangers {
         let (_, recovered) = with_next(stranger, 0).unwrap();
@@ -212,12 +212,13 @@ fn each_link_to_the_frame_before_counts() {
     }
     // Past a gap, only this segment's own later frames are believed when they say that the gap was
     // on disk.
-    let believed = frame::Header { sequence: next.sequence + 1, synced: next.sequence, ..next };
+    let believed =
+        frame::FrameHeader { sequence: next.sequence + 1, synced: next.sequence, ..next };
     assert!(matches!(with_next(&believed, 64), Err(StorageError::Corrupt { .. })));
     for stranger in [
-        frame::Header { tag: believed.tag ^ 1, ..believed },
-        frame::Header { group: believed.group ^ 1, ..believed },
-        frame::Header { sequence: next.sequence - 1, ..believed },
+        frame::FrameHeader { tag: believed.tag ^ 1, ..believed },
+        frame::FrameHeader { group: believed.group ^ 1, ..believed },
+        frame::FrameHeader { sequence: next.sequence - 1, ..believed },
     ] {
         assert_eq!(
             with_next(&stranger, 64).unwrap().1.saved.terms.last_index(),
@@ -244,7 +245,7 @@ fn a_missing_or_exchanged_segment_is_refused() {
     assert!(matches!(Log::open(exchanged, OPTIONS), Err(StorageError::Corrupt { .. })));
     let other = TestDisk::default();
     let stranger = Identity { disk: DiskId(9), ..identity() };
-    Log::create(other.clone(), &stranger, &founding(), OPTIONS).unwrap();
+    Log::create(other.clone(), &stranger, &initial_configuration(), OPTIONS).unwrap();
     let mixed = disk.copy();
     mixed.set_bytes(&names[0], other.bytes(&names[0]));
     assert!(matches!(Log::open(mixed, OPTIONS), Err(StorageError::Corrupt { .. })));
@@ -264,7 +265,7 @@ fn a_later_format_is_named() {
     let error = Log::open(disk, OPTIONS).unwrap_err();
     assert_eq!(
         error,
-        StorageError::Unsupported { file: name, version: 9, known: frame::NEWEST as u8 }
+        StorageError::Unsupported { file: name, version: 9, newest: frame::NEWEST as u8 }
     );
 }
 
@@ -293,15 +294,15 @@ fn rot_is_noticed_when_read() {
 
 /// Writes the opening of a segment once more, changed, with a checksum that is right; and the link
 /// to it in the frame after.
-fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::Opening)) {
+fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::SegmentHeader)) {
     let frame = frame::parse(bytes).unwrap();
     let body =
         Bytes::copy_from_slice(&bytes[frame::HEADER_BYTES..frame::HEADER_BYTES + frame.body_bytes]);
-    let mut opening = body::Opening::get(body, frame.header.format).unwrap();
-    change(&mut opening);
+    let mut segment_header = body::SegmentHeader::get(body, frame.header.format).unwrap();
+    change(&mut segment_header);
     let mut made = Vec::new();
     frame::begin(&mut made);
-    opening.put(&mut made);
+    segment_header.put(&mut made);
     let checksum = frame::finish(&mut made, 0, &frame.header);
     assert_eq!(made.len(), frame.total_bytes(), "it takes as much room as before");
     bytes[..made.len()].copy_from_slice(&made);
@@ -328,16 +329,16 @@ fn an_opening_that_contradicts_the_log_is_refused() {
     drop(log);
     drop(reopen(&disk));
     let last = disk.names().pop().unwrap();
-    let changes: [fn(&mut body::Opening); 9] = [
+    let changes: [fn(&mut body::SegmentHeader); 9] = [
         |_| {},
-        |opening| opening.hard_state.term = Term(4),
-        |opening| opening.hard_state.vote = Some(NodeId(2)),
-        |opening| opening.hard_state.vote = None,
-        |opening| opening.hard_state.promise *= 2,
-        |opening| opening.last_index = Index(1),
-        |opening| opening.last_term = Term(2),
-        |opening| opening.configuration.0 = Index(1),
-        |opening| opening.identity.node = NodeId(1),
+        |segment_header| segment_header.hard_state.term = Term(4),
+        |segment_header| segment_header.hard_state.vote = Some(NodeId(2)),
+        |segment_header| segment_header.hard_state.vote = None,
+        |segment_header| segment_header.hard_state.promise *= 2,
+        |segment_header| segment_header.last_index = Index(1),
+        |segment_header| segment_header.last_term = Term(2),
+        |segment_header| segment_header.configuration.0 = Index(1),
+        |segment_header| segment_header.identity.node = NodeId(1),
     ];
     for (at, change) in changes.into_iter().enumerate() {
         let disk = disk.copy();

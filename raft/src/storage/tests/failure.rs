@@ -15,9 +15,9 @@ fn nothing_happens_after_a_failed_sync() {
     let first = log.sync().unwrap_err();
     assert!(matches!(&first, StorageError::Io { operation: "sync", .. }), "{first}");
     disk.fail_after(None);
-    let poisoned = StorageError::Poisoned { cause: first.to_string() };
+    let poisoned = StorageError::Poisoned { source: Box::new(first) };
     assert_eq!(log.sync().unwrap_err(), poisoned);
-    assert_eq!(log.mark().unwrap_err(), poisoned);
+    assert_eq!(log.write_mark().unwrap_err(), poisoned);
     assert_eq!(log.append(&entries(vec![command(2, 1, 9)])).unwrap_err(), poisoned);
     assert_eq!(
         log.read(&Fetch { id: 1, from: Index(1), to: Index(1), limit_bytes: 1 }).unwrap_err(),
@@ -50,7 +50,9 @@ fn what_opening_hands_over_is_durable() {
 /// Runs the workload, a sync after every second write, until it ends or the disk fails. Returns the
 /// states after the last successful sync and after each write since.
 fn run_until_failure(disk: &TestDisk) -> Option<Vec<Model>> {
-    let mut log = match Log::open_or_create(disk.clone(), OPTIONS, || (identity(), founding())) {
+    let mut log = match Log::open_or_create(disk.clone(), OPTIONS, || {
+        (identity(), initial_configuration())
+    }) {
         Ok((log, _)) => log,
         Err(_) => return None,
     };
@@ -67,7 +69,7 @@ fn run_until_failure(disk: &TestDisk) -> Option<Vec<Model>> {
                 return Some(states);
             }
             states.drain(..states.len() - 1);
-        } else if log.mark().is_err() {
+        } else if log.write_mark().is_err() {
             return Some(states);
         }
     }
@@ -176,12 +178,13 @@ fn a_log_is_made_once() {
     let disk = TestDisk::default();
     assert_eq!(Log::open(disk.clone(), OPTIONS).unwrap_err(), StorageError::NoLog);
     drop(create(&disk));
-    let again = Log::create(disk.clone(), &identity(), &founding(), OPTIONS).unwrap_err();
+    let again =
+        Log::create(disk.clone(), &identity(), &initial_configuration(), OPTIONS).unwrap_err();
     assert!(matches!(again, StorageError::AlreadyExists { .. }));
     let (log, recovered) =
         Log::open_or_create(disk, OPTIONS, || unreachable!("it exists")).unwrap();
     assert_eq!((log.identity(), recovered.identity), (&identity(), identity()));
-    assert_eq!(recovered.saved.initial_configuration, founding());
+    assert_eq!(recovered.saved.initial_configuration, initial_configuration());
 }
 
 fn job(sequence: u64, index: u64) -> Job {
@@ -215,7 +218,7 @@ fn a_batch_is_one_write_one_sync_and_one_mark() {
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (2, 1));
     // The mark is one write more, once, and no sync.
     for _ in 0..2 {
-        worker.idle(&mut |completion| panic!("{completion:?}"));
+        worker.write_mark(&mut |completion| panic!("{completion:?}"));
         assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (3, 1));
     }
 }
@@ -230,7 +233,7 @@ fn a_batch_that_fails_fails_whole_and_for_good() {
         let failed = run(&mut worker, [job(1, 1), fetch(), job(2, 2)]);
         assert_eq!(failed.len(), 3);
         disk.fail_after(None);
-        worker.idle(&mut |completion| panic!("{completion:?}"));
+        worker.write_mark(&mut |completion| panic!("{completion:?}"));
         let later = run(&mut worker, [job(3, 3), fetch()]);
         assert!(
             failed
@@ -249,7 +252,9 @@ fn a_failing_mark_is_told() {
     run(&mut worker, [job(1, 1)]);
     disk.fail_after(Some(0));
     let mut told = 0;
-    worker.idle(&mut |completion| told += u32::from(matches!(completion, Completion::Failed(_))));
+    worker.write_mark(&mut |completion| {
+        told += u32::from(matches!(completion, Completion::Failed(_)))
+    });
     disk.fail_after(None);
     assert_eq!(told, 1);
     assert!(matches!(run(&mut worker, [job(2, 2)])[..], [Completion::Failed(_)]));

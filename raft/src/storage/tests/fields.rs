@@ -14,9 +14,9 @@ use crate::core;
 use crate::replica::{Limits, Replica, ReplicaConfig};
 use crate::replica::{MachineDone, MachineJob, Outcome, Refusal};
 use crate::storage::Worker;
-use crate::storage::body::{self, Opening};
-use crate::storage::frame::{self, Frame, HEADER_BYTES, Header, Kind};
-use crate::storage::snapshot::{self, Header as SnapshotHeader};
+use crate::storage::body::{self, SegmentHeader};
+use crate::storage::frame::{self, Frame, FrameHeader, FrameKind, HEADER_BYTES};
+use crate::storage::snapshot::{self, SnapshotHeader};
 use crate::types::{
     Life, LogPosition, Now, PeerRecord, SessionCommand, SessionId, SnapshotMeta, Time,
 };
@@ -24,14 +24,14 @@ use crate::types::{
 /// A frame taken apart.
 #[derive(Clone, Debug)]
 enum Content {
-    Opening(Box<Opening>),
+    SegmentHeader(Box<SegmentHeader>),
     Step(Write),
     Mark,
 }
 
 #[derive(Clone, Debug)]
 struct Piece {
-    header: Header,
+    header: FrameHeader,
     content: Content,
 }
 
@@ -42,9 +42,11 @@ fn parse(bytes: &[u8]) -> Vec<Piece> {
         let body =
             Bytes::copy_from_slice(&bytes[at + HEADER_BYTES..at + HEADER_BYTES + body_bytes]);
         let content = match header.kind {
-            Kind::Opening => Content::Opening(Box::new(Opening::get(body, header.format).unwrap())),
-            Kind::Step => Content::Step(body::get_step(body, header.format).unwrap()),
-            Kind::Mark => Content::Mark,
+            FrameKind::SegmentHeader => {
+                Content::SegmentHeader(Box::new(SegmentHeader::get(body, header.format).unwrap()))
+            }
+            FrameKind::Write => Content::Step(body::get_write(body, header.format).unwrap()),
+            FrameKind::Mark => Content::Mark,
         };
         pieces.push(Piece { header, content });
         at += frame.total_bytes();
@@ -60,15 +62,15 @@ fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
     for Piece { header, content } in pieces {
         let start = frame::begin(&mut out);
         match content {
-            Content::Opening(opening) => opening.put(&mut out),
-            Content::Step(write) => body::put_step(&mut out, write, header.format),
+            Content::SegmentHeader(segment_header) => segment_header.put(&mut out),
+            Content::Step(write) => body::put_write(&mut out, write, header.format),
             Content::Mark => {}
         }
         let (sequence, previous) = match last {
             Some((sequence, checksum)) => (sequence.wrapping_add(1), checksum),
             None => (header.sequence, header.previous),
         };
-        let header = Header { sequence, previous, ..*header };
+        let header = FrameHeader { sequence, previous, ..*header };
         last = Some((sequence, frame::finish(&mut out, start, &header)));
     }
     out.resize(out.len().next_multiple_of(1024).max(length), 0);
@@ -82,30 +84,34 @@ fn set(piece: &mut Piece, field: usize, value: u64) {
     match (field, content) {
         (0, _) => header.sequence = value,
         (1, _) => header.synced = value,
-        (2, Content::Opening(opening)) => set_opening(opening, value as usize % 24, value),
-        (field, Content::Opening(opening)) => set_opening(opening, field - 2, value),
+        (2, Content::SegmentHeader(segment_header)) => {
+            set_opening(segment_header, value as usize % 24, value)
+        }
+        (field, Content::SegmentHeader(segment_header)) => {
+            set_opening(segment_header, field - 2, value)
+        }
         (field, Content::Step(write)) => set_step(write, field - 2, value),
         _ => {}
     }
 }
 
-fn set_opening(opening: &mut Opening, field: usize, value: u64) {
+fn set_opening(segment_header: &mut SegmentHeader, field: usize, value: u64) {
     match field {
-        0 => opening.segment = value,
-        1 => opening.origin = value,
-        2 => opening.last_index = Index(value),
-        3 => opening.last_term = Term(value),
-        4 => opening.configuration.0 = Index(value),
-        5 => opening.commit = Index(value),
-        6 => opening.life = value,
-        7 => opening.identity.node = NodeId(value),
+        0 => segment_header.segment = value,
+        1 => segment_header.origin = value,
+        2 => segment_header.last_index = Index(value),
+        3 => segment_header.last_term = Term(value),
+        4 => segment_header.configuration.0 = Index(value),
+        5 => segment_header.commit = Index(value),
+        6 => segment_header.life = value,
+        7 => segment_header.identity.node = NodeId(value),
         8 => {
-            (opening.last_index, opening.last_term) = (Index(value), Term(value));
+            (segment_header.last_index, segment_header.last_term) = (Index(value), Term(value));
         }
-        9 => opening.founding.highest_id = NodeId(value),
-        10 => opening.configuration.1.highest_id = NodeId(value),
-        11 => drop(opening.peer_records.insert(DiskId(7), record(value))),
-        field => set_hard_state(&mut opening.hard_state, field - 12, value),
+        9 => segment_header.initial_configuration.highest_id = NodeId(value),
+        10 => segment_header.configuration.1.highest_id = NodeId(value),
+        11 => drop(segment_header.peer_records.insert(DiskId(7), record(value))),
+        field => set_hard_state(&mut segment_header.hard_state, field - 12, value),
     }
 }
 
@@ -160,8 +166,10 @@ fn set_step(write: &mut Write, field: usize, value: u64) {
         }),
         13 => list.iter_mut().for_each(|entry| {
             let highest_id = NodeId(value.max(2));
-            entry.payload =
-                Payload::Configuration(Box::new(Configuration { highest_id, ..founding() }));
+            entry.payload = Payload::Configuration(Box::new(Configuration {
+                highest_id,
+                ..initial_configuration()
+            }));
         }),
         _ => {}
     }
@@ -239,7 +247,7 @@ fn varied() -> TestDisk {
     })
     .unwrap();
     log.sync().unwrap();
-    log.mark().unwrap();
+    log.write_mark().unwrap();
     disk
 }
 

@@ -1,11 +1,11 @@
 //! Two formats of one log: which is written when, and what each says.
 
 use super::*;
-use crate::storage::frame::{self, Format};
+use crate::storage::frame::{self, FrameFormat};
 use crate::types::{Life, LogPosition, PeerRecord};
 
 /// The formats of all frames of the newest segment.
-fn formats(disk: &TestDisk) -> Vec<Format> {
+fn formats(disk: &TestDisk) -> Vec<FrameFormat> {
     let name = disk.names().into_iter().rfind(|name| name.ends_with(".log")).unwrap();
     let bytes = disk.bytes(&name);
     let (mut at, mut found) = (0, Vec::new());
@@ -17,7 +17,7 @@ fn formats(disk: &TestDisk) -> Vec<Format> {
 }
 
 fn at_base() -> Configuration {
-    founding().at_feature_level(FeatureLevel::BASE)
+    initial_configuration().at_feature_level(FeatureLevel::BASE)
 }
 
 fn configuration(index: u64, configuration: Configuration) -> Entry {
@@ -41,21 +41,21 @@ fn a_log_is_written_in_format_2_until_features_are_enabled() {
     let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
     log.append(&telling(1)).unwrap();
     log.sync().unwrap();
-    assert_eq!(formats(&disk), [Format::V2; 2]);
+    assert_eq!(formats(&disk), [FrameFormat::V2; 2]);
     let (mut log, recovered) = reopen(&disk);
     let said = (recovered.saved.commit, recovered.saved.life, recovered.saved.peer_records.len());
     assert_eq!(said, (Index(0), 0, 0), "format 2 does not say");
 
-    log.append(&entries(vec![configuration(2, founding())])).unwrap();
+    log.append(&entries(vec![configuration(2, initial_configuration())])).unwrap();
     log.append(&telling(3)).unwrap();
     log.sync().unwrap();
-    assert_eq!(formats(&disk), [Format::V2, Format::V2, Format::V3]);
+    assert_eq!(formats(&disk), [FrameFormat::V2, FrameFormat::V2, FrameFormat::V3]);
     let (_, recovered) = reopen(&disk);
-    assert_eq!(formats(&disk)[0], Format::V3, "and so is every opening from now on");
+    assert_eq!(formats(&disk)[0], FrameFormat::V3, "and so is every opening from now on");
     let saved = recovered.saved;
     assert_eq!((saved.commit, saved.life, saved.peer_records.len()), (Index(3), 1, 1));
     assert_eq!(saved.initial_configuration.feature_level, FeatureLevel::BASE);
-    assert_eq!(saved.configuration(), &founding());
+    assert_eq!(saved.configuration(), &initial_configuration());
     assert_eq!(reopen(&disk).1.saved.life, 2);
 }
 
@@ -68,12 +68,12 @@ fn a_segment_may_hold_what_frames_of_format_2_left_out() {
         let disk = TestDisk::default();
         let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
         log.append(&Write { hard_state, ..telling(1) }).unwrap();
-        log.append(&entries(vec![configuration(2, founding())])).unwrap();
+        log.append(&entries(vec![configuration(2, initial_configuration())])).unwrap();
         for index in 3..40 {
             log.append(&entries(vec![command(index, 1, 300)])).unwrap();
         }
         log.sync().unwrap();
-        assert_eq!(formats(&disk)[0], Format::V3, "a segment that began after the upgrade");
+        assert_eq!(formats(&disk)[0], FrameFormat::V3, "a segment that began after the upgrade");
         let (_, recovered) = reopen(&disk);
         let saved = recovered.saved;
         assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
@@ -90,7 +90,7 @@ fn a_segment_may_hold_what_frames_of_format_2_left_out() {
 fn a_log_keeps_its_format_when_the_upgrade_is_truncated() {
     let disk = TestDisk::default();
     let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
-    log.append(&entries(vec![configuration(1, founding())])).unwrap();
+    log.append(&entries(vec![configuration(1, initial_configuration())])).unwrap();
     log.sync().unwrap();
     let (mut log, recovered) = reopen(&disk);
     assert_eq!(recovered.saved.life, 1);
@@ -104,7 +104,7 @@ fn a_log_keeps_its_format_when_the_upgrade_is_truncated() {
         let saved = recovered.saved;
         assert_eq!(saved.configuration(), &at_base());
         assert_eq!((saved.life, saved.hard_state.forgot), (life, Some(Index(1))));
-        assert!(formats(&disk).iter().all(|&format| format == Format::V3));
+        assert!(formats(&disk).iter().all(|&format| format == FrameFormat::V3));
     }
 }
 
@@ -129,7 +129,7 @@ fn a_log_is_durable_at_least_as_far_in_its_next_life() {
             log.append(&entries(vec![command(index, 1, 9)])).unwrap();
             log.sync().unwrap();
         }
-        log.mark().unwrap();
+        log.write_mark().unwrap();
         let before = log.position();
         let (opened, recovered) = reopen(&disk);
         assert!(
@@ -172,7 +172,7 @@ fn a_log_of_version_0_1_0_is_opened() {
         Write { hard_state: hard_state(1, 2), ..entries(vec![command(1, 1, 3), command(2, 1, 3)]) };
     log.append(&write).unwrap();
     log.sync().unwrap();
-    log.mark().unwrap();
+    log.write_mark().unwrap();
     let written: String = disk.bytes(name).iter().map(|byte| format!("{byte:02x}")).collect();
     let golden = include_str!("log_v2.txt").trim_end();
     assert_eq!(

@@ -214,7 +214,7 @@ impl Life {
         };
         let Saved { hard_state, initial_configuration: found, snapshot, terms, tail, .. } =
             recovered.saved;
-        assert_eq!(found, founding());
+        assert_eq!(found, initial_configuration());
         assert_eq!(snapshot.as_ref(), log.snapshot());
         let index = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
         assert!(
@@ -443,12 +443,12 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         for _ in 0..2 {
             let error = life.failure.take().unwrap();
             assert!(
-                matches!(&error, StorageError::Io { kind: io::ErrorKind::StorageFull, .. }),
+                matches!(&error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
                 "{error}"
             );
             let text = error.to_string();
             assert!(
-                text.contains("Free some space")
+                text.contains("free some space")
                     && ["0000000000", "SYNCED", "folder"].iter().any(|name| text.contains(name)),
                 "{text}"
             );

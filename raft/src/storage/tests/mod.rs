@@ -42,7 +42,7 @@ pub(super) fn identity() -> Identity {
     Identity { cluster: ClusterId(5), group: GroupId(6), node: NodeId(2), disk: DiskId(0xD15C) }
 }
 
-pub(super) fn founding() -> Configuration {
+pub(super) fn initial_configuration() -> Configuration {
     let member = |disk, address: &str| Member {
         disk: DiskId(disk),
         address: address.to_owned(),
@@ -57,7 +57,7 @@ pub(super) fn founding() -> Configuration {
 }
 
 pub(super) fn create(disk: &TestDisk) -> Log<TestDisk> {
-    Log::create(disk.clone(), &identity(), &founding(), OPTIONS).unwrap()
+    Log::create(disk.clone(), &identity(), &initial_configuration(), OPTIONS).unwrap()
 }
 
 pub(super) fn reopen(disk: &TestDisk) -> (Log<TestDisk>, Recovered) {
@@ -114,7 +114,7 @@ impl Model {
     /// Whether what opening handed over tells of this.
     pub(super) fn agrees_with(&self, saved: &Saved) {
         assert_eq!(saved.hard_state, self.hard_state);
-        assert_eq!(saved.initial_configuration, founding());
+        assert_eq!(saved.initial_configuration, initial_configuration());
         assert_eq!(saved.terms.last_index(), Index(self.entries.len() as u64));
         for entry in &self.entries {
             assert_eq!(saved.terms.term_at(entry.index), Some(entry.term));
@@ -145,8 +145,10 @@ pub(super) fn read(log: &mut Log<TestDisk>, from: u64, to: u64, limit_bytes: usi
 
 /// A mixed workload of small writes, each valid after the one before it; crosses segments.
 pub(super) fn workload() -> Vec<Write> {
-    let configured =
-        Entry { payload: Payload::Configuration(Box::new(founding())), ..command(9, 2, 0) };
+    let configured = Entry {
+        payload: Payload::Configuration(Box::new(initial_configuration())),
+        ..command(9, 2, 0)
+    };
     vec![
         Write { hard_state: hard_state(1, 2), ..entries(vec![]) },
         entries(vec![command(1, 1, 20), command(2, 1, 0), command(3, 1, 300)]),

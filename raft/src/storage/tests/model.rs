@@ -76,7 +76,7 @@ impl Run {
                 self.write(Write { truncate_from: Some(Index(from)), ..entries(commands) });
             }
             Step::Configure => {
-                let payload = Payload::Configuration(Box::new(founding()));
+                let payload = Payload::Configuration(Box::new(initial_configuration()));
                 self.write(entries(vec![Entry { payload, ..command(last + 1, last_term, 0) }]));
             }
             Step::HardState(vote) => {
@@ -87,7 +87,7 @@ impl Run {
                 self.log.sync().unwrap();
                 self.settle(self.states.len() - 1);
             }
-            Step::Mark => self.log.mark().unwrap(),
+            Step::Mark => self.log.write_mark().unwrap(),
             Step::Reopen => self.recover(),
             Step::Crash(keep) => {
                 // What waits in the log's memory goes to the file, as a batch would before its

@@ -85,7 +85,7 @@ fn damage_to_it_is_no_reason_to_forget_it() {
     half_full(&disk, &mut worker);
     fill(&mut worker);
     // A mark says that the entry after the opening is on the disk.
-    worker.idle(&mut |completion| panic!("{completion:?}"));
+    worker.write_mark(&mut |completion| panic!("{completion:?}"));
     drop(worker);
     let whole = disk.bytes(SEGMENT);
     disk.lose_unsynced();
@@ -115,9 +115,9 @@ fn a_disk_without_room_for_it_is_told_when_it_is_needed() {
         next += 1;
     }
     disk.fail_after(Some(0));
-    assert!(!log.prepare().unwrap(), "it is given up, not an error");
+    assert!(!log.prepare_next_segment().unwrap(), "it is given up, not an error");
     disk.fail_after(None);
-    assert!(!log.prepare().unwrap(), "and not tried again and again");
+    assert!(!log.prepare_next_segment().unwrap(), "and not tried again and again");
     while log.segment_files().len() == 1 {
         log.append(&entries(vec![command(next, 1, 300)])).unwrap();
         next += 1;

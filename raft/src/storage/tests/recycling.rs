@@ -61,10 +61,10 @@ fn a_spare_becomes_the_next_segment() {
     assert_eq!(spare_files(&disk).len(), 1);
     let name = worker.log().segment_files().pop().unwrap();
     let bytes = disk.bytes(&name);
-    let opening = frame::parse(&bytes).unwrap();
+    let segment_header = frame::parse(&bytes).unwrap();
     // Right behind what this life has written lies what the first one wrote.
-    let next = opening.total_bytes()
-        + frame::parse(&bytes[opening.total_bytes()..]).unwrap().total_bytes();
+    let next = segment_header.total_bytes()
+        + frame::parse(&bytes[segment_header.total_bytes()..]).unwrap().total_bytes();
     assert!(bytes[next..].iter().any(|&byte| byte != 0));
     let last = worker.log().last_index();
     drop(worker);
@@ -146,7 +146,7 @@ fn damage_in_a_second_life_is_judged_by_its_own_marks() {
         let next = worker.log().last_index().0 + 1;
         run(&mut worker, [Job::Write(entries(vec![command(next, 1, 300)]))]);
     }
-    worker.idle(&mut |completion| panic!("{completion:?}"));
+    worker.write_mark(&mut |completion| panic!("{completion:?}"));
     let name = worker.log().segment_files().pop().unwrap();
     let whole = disk.bytes(&name);
     let mut at = 0;

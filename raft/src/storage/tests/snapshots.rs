@@ -5,7 +5,8 @@ use std::io::{self, Cursor, Read};
 
 use super::*;
 use crate::core::{Done, ReadChunk};
-use crate::storage::snapshot::{Taken, Taking};
+use crate::error_chain::error_chain;
+use crate::storage::snapshot::{SnapshotWriter, WriteProgress};
 use crate::storage::{Completion, Disk, SnapshotReader, SnapshotSource, StorageError, Worker};
 
 pub(super) fn meta(index: u64, term: u64) -> SnapshotMeta {
@@ -13,7 +14,7 @@ pub(super) fn meta(index: u64, term: u64) -> SnapshotMeta {
         index: Index(index),
         term: Term(term),
         stamp: Stamp(index * 10),
-        configuration: founding(),
+        configuration: initial_configuration(),
         digest: None,
     }
 }
@@ -74,10 +75,10 @@ pub(super) fn take(worker: &mut Worker<TestDisk>, index: u64, term: u64, bytes: 
 pub(super) fn file_of(meta: &SnapshotMeta, content: &[u8]) -> Vec<u8> {
     let disk = TestDisk::default();
     let donor = Identity { node: NodeId(9), disk: DiskId(9), ..identity() };
-    let mut taking =
-        Taking::begin(&mut disk.clone(), &donor, meta.clone(), source(content)).unwrap();
-    while !matches!(taking.step().unwrap(), Taken::Whole { .. }) {}
-    disk.bytes(taking.name())
+    let mut writer =
+        SnapshotWriter::begin(&mut disk.clone(), &donor, meta.clone(), source(content)).unwrap();
+    while !matches!(writer.write_block().unwrap(), WriteProgress::Complete { .. }) {}
+    disk.bytes(writer.name())
 }
 
 #[test]
@@ -398,7 +399,8 @@ fn a_source_that_fails_is_told() {
         let Completion::SnapshotFailed { index: Index(2), error } = completion else {
             panic!("{completion:?}")
         };
-        assert!(error.to_string().contains("the state machine is broken"), "{error}");
+        let text = error_chain(&error);
+        assert!(text.contains("the state machine is broken"), "{text}");
     }
 }
 
@@ -450,11 +452,11 @@ fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
             [
                 Completion::SnapshotFailed {
                     index: Index(10),
-                    error: StorageError::Io { kind, file, .. },
+                    error: StorageError::Io { source, file, .. },
                 },
             ] => {
                 assert_eq!(
-                    (*kind, file.as_str()),
+                    (source.kind(), file.as_str()),
                     (io::ErrorKind::StorageFull, "000000000000000a.snap.new")
                 );
             }

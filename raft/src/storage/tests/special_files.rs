@@ -17,8 +17,13 @@ const SNAPSHOT: &str = "0000000000000001.snap";
 fn folder_with(name: &str, make: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     drop(
-        Log::create(RealDisk::open(folder.path()).unwrap(), &identity(), &founding(), OPTIONS)
-            .unwrap(),
+        Log::create(
+            RealDisk::open(folder.path()).unwrap(),
+            &identity(),
+            &initial_configuration(),
+            OPTIONS,
+        )
+        .unwrap(),
     );
     let path = folder.path().join(name);
     if path.exists() {
@@ -64,7 +69,7 @@ fn what_is_no_file_is_named_and_not_opened() {
                 StorageError::SpecialFile { file: name.to_owned(), what: what.to_owned() };
             let opened = Log::open(RealDisk::open(folder.path()).unwrap(), OPTIONS);
             assert_eq!(opened.unwrap_err(), expected);
-            assert_eq!(Folder::open(folder.path()).unwrap().recover().unwrap_err(), expected);
+            assert_eq!(Folder::open(folder.path()).unwrap().dry_run_open().unwrap_err(), expected);
         }
     }
 }

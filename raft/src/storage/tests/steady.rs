@@ -11,7 +11,8 @@ fn steady_appends_allocate_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let disk = RealDisk::open(folder.path()).unwrap();
     let options = LogOptions { segment_bytes: 1 << 20, ..LogOptions::default() };
-    let mut worker = Worker::new(Log::create(disk, &identity(), &founding(), options).unwrap());
+    let mut worker =
+        Worker::new(Log::create(disk, &identity(), &initial_configuration(), options).unwrap());
     let mut jobs: VecDeque<Job> = VecDeque::with_capacity(8);
     let mut completions = Vec::with_capacity(8);
     for batch in 0..200 {
@@ -23,7 +24,7 @@ fn steady_appends_allocate_nothing() {
         let measured = allocation_counter::measure(|| {
             worker.run(&mut jobs, &mut |done| completions.push(done));
         });
-        let marked = allocation_counter::measure(|| worker.idle(&mut |_| ()));
+        let marked = allocation_counter::measure(|| worker.write_mark(&mut |_| ()));
         assert!(completions.iter().all(|done| matches!(done, Completion::Done(_))));
         if batch > 10 {
             assert_eq!((measured.count_total, marked.count_total), (0, 0), "batch {batch}");
@@ -36,7 +37,7 @@ fn the_real_disk_keeps_what_was_synced() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made/on/demand");
     let open = || RealDisk::open(&path).unwrap();
-    let mut log = Log::create(open(), &identity(), &founding(), OPTIONS).unwrap();
+    let mut log = Log::create(open(), &identity(), &initial_configuration(), OPTIONS).unwrap();
     let mut model = Model::default();
     for write in workload() {
         log.append(&write).unwrap();

@@ -24,17 +24,19 @@ fn refused(disk: &TestDisk) -> (String, u64, u64) {
     match Log::open(disk.copy(), OPTIONS) {
         Err(error @ StorageError::EndLost { .. }) => {
             let text = error.to_string();
-            let StorageError::EndLost { file, kept, known, .. } = error else { unreachable!() };
+            let StorageError::EndLost { file, last_kept, last_known, .. } = error else {
+                unreachable!()
+            };
             for word in [&file, "SYNCED", "Delete nothing", "'raft inspect'", "'raft recover'"] {
                 assert!(text.contains(word), "{word} is not in {text}");
             }
-            let lost = if known > kept {
-                format!("entries from {} on", kept.next())
+            let lost = if last_known > last_kept {
+                format!("entries from {} on", last_kept.next())
             } else {
                 "a vote".to_owned()
             };
             assert!(text.contains(&lost), "{text}");
-            (file, kept.0, known.0)
+            (file, last_kept.0, last_known.0)
         }
         other => panic!("{other:?}"),
     }
@@ -92,7 +94,7 @@ fn a_log_that_is_gone_is_no_empty_folder() {
         empty.remove(segment).unwrap();
     }
     assert_eq!(refused(&empty), (segments[segments.len() - 1].clone(), 0, 100));
-    let made = Log::create(empty, &identity(), &founding(), OPTIONS);
+    let made = Log::create(empty, &identity(), &initial_configuration(), OPTIONS);
     assert!(matches!(made, Err(StorageError::AlreadyExists { file }) if file == NAME));
 }
 
@@ -182,8 +184,8 @@ pub(crate) fn no_crash_leaves_a_mark_beyond_the_log() {
     for operations in 0.. {
         let disk = TestDisk::default();
         disk.fail_after(Some(operations));
-        let is_over =
-            Log::create(disk.clone(), &identity(), &founding(), OPTIONS).is_ok_and(|mut log| {
+        let is_over = Log::create(disk.clone(), &identity(), &initial_configuration(), OPTIONS)
+            .is_ok_and(|mut log| {
                 (1..40).all(|index| {
                     log.append(&entries(vec![command(index, 1, 300)]))
                         .and_then(|()| log.sync())
@@ -247,7 +249,7 @@ fn another_logs_mark_is_refused() {
     let (disk, _) = disk_with(3);
     let other = TestDisk::default();
     let stranger = Identity { disk: DiskId(9), ..identity() };
-    drop(Log::create(other.clone(), &stranger, &founding(), OPTIONS).unwrap());
+    drop(Log::create(other.clone(), &stranger, &initial_configuration(), OPTIONS).unwrap());
     disk.set_bytes(NAME, other.bytes(NAME));
     assert!(
         matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == NAME)

@@ -37,7 +37,8 @@ fn traced_life() {
         mark("opens");
         RealDisk::open(Path::new(&folder)).unwrap()
     };
-    let mut worker = Worker::new(Log::create(open(), &identity(), &founding(), OPTIONS).unwrap());
+    let mut worker =
+        Worker::new(Log::create(open(), &identity(), &initial_configuration(), OPTIONS).unwrap());
     for index in 1..=100 {
         run(&mut worker, Job::Write(entries(vec![command(index, 1, 300)])));
         if index % 40 == 0 {

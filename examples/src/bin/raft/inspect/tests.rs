@@ -18,7 +18,9 @@ use kodiak_raft::{
 use super::run as inspect;
 use super::*;
 
-const OPTIONS: LogOptions = LogOptions { segment_bytes: 4096, tail_bytes: 1000 };
+fn options() -> LogOptions {
+    LogOptions::default().segment_bytes(4096).tail_bytes(1000)
+}
 
 fn bootstrap() -> Configuration {
     Configuration::of_voters([(
@@ -42,7 +44,7 @@ fn worker(folder: &Path) -> Worker<RealDisk> {
     let identity =
         Identity { cluster: ClusterId(7), group: GroupId(1), node: NodeId(1), disk: DiskId(9) };
     let mut log =
-        Log::create(RealDisk::open(folder).unwrap(), &identity, &bootstrap(), OPTIONS).unwrap();
+        Log::create(RealDisk::open(folder).unwrap(), &identity, &bootstrap(), options()).unwrap();
     let hard_state =
         Some(HardState { term: Term(3), vote: Some(NodeId(1)), ..HardState::default() });
     log.append(&Write { hard_state, ..Write::default() }).unwrap();

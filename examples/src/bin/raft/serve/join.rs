@@ -56,7 +56,7 @@ pub(super) fn has_node(data: &Path) -> io::Result<bool> {
 /// it may have joined long ago.
 pub(super) fn check_cluster(data: &Path, addresses: &[Address]) -> Result<(), Box<dyn Error>> {
     let Ok(theirs) = members_of(addresses) else { return Ok(()) };
-    let ours = Folder::open(data)?.recover()?.identity.cluster.to_string();
+    let ours = Folder::open(data)?.dry_run_open()?.identity.cluster.to_string();
     match theirs.field("cluster_id") {
         Some(theirs) if theirs != ours => Err(format!(
             "data folder {} belongs to cluster {ours}, and --join names cluster {theirs}: to join \

@@ -1,14 +1,14 @@
-//! Writes a snapshot of the state machine, a slice at a time.
+//! Writes a snapshot of the state machine, a block at a time.
 
-use super::format::{self, BLOCK_BYTES, BLOCK_PREFIX_BYTES, Header};
-use super::{SYNC_BYTES, taking_name};
-use crate::storage::source::Filled;
+use super::format::{self, BLOCK_BYTES, BLOCK_PREFIX_BYTES, SnapshotHeader};
+use super::{SYNC_BYTES, writing_name};
+use crate::storage::snapshot_source::Filled;
 use crate::storage::{Disk, DiskFile, SnapshotSource, StorageError};
 use crate::types::{Identity, SnapshotMeta};
 
 /// A snapshot that is being written.
 #[derive(Debug)]
-pub(in crate::storage) struct Taking<F> {
+pub(in crate::storage) struct SnapshotWriter<F> {
     meta: SnapshotMeta,
     source: SnapshotSource,
     file: F,
@@ -20,35 +20,35 @@ pub(in crate::storage) struct Taking<F> {
     block: Vec<u8>,
 }
 
-/// How far a step has come.
+/// What writing the next block has led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Taken {
-    /// A slice is written.
-    Slice,
+pub(in crate::storage) enum WriteProgress {
+    /// A block is written.
+    Block,
     /// The source has nothing yet.
     Waiting,
     /// The file is whole, and synced.
-    Whole {
+    Complete {
         /// Its length.
         bytes: u64,
     },
 }
 
-impl<F: DiskFile> Taking<F> {
-    /// Makes the file and writes its header.
+impl<F: DiskFile> SnapshotWriter<F> {
+    /// Creates the file and writes its header.
     pub(in crate::storage) fn begin<D: Disk<File = F>>(
         disk: &mut D,
         identity: &Identity,
         meta: SnapshotMeta,
         source: SnapshotSource,
-    ) -> Result<Taking<F>, StorageError> {
-        let name = taking_name(meta.index);
+    ) -> Result<SnapshotWriter<F>, StorageError> {
+        let name = writing_name(meta.index);
         let mut header = Vec::new();
-        let checksum = Header::new(identity, meta.clone()).put(&mut header);
+        let checksum = SnapshotHeader::new(identity, meta.clone()).put(&mut header);
         let file =
             disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
         let block = Vec::with_capacity(BLOCK_PREFIX_BYTES + BLOCK_BYTES);
-        let mut taking = Taking {
+        let mut taking = SnapshotWriter {
             meta,
             source,
             file,
@@ -67,13 +67,13 @@ impl<F: DiskFile> Taking<F> {
         &self.meta
     }
 
-    /// The file's name, for now.
+    /// The file's temporary name.
     pub(in crate::storage) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Writes the next slice, if the source has one.
-    pub(in crate::storage) fn step(&mut self) -> Result<Taken, StorageError> {
+    /// Writes the next block, if the source has data, or the trailer if it has ended.
+    pub(in crate::storage) fn write_block(&mut self) -> Result<WriteProgress, StorageError> {
         let mut block = std::mem::take(&mut self.block);
         block.resize(BLOCK_PREFIX_BYTES + BLOCK_BYTES, 0);
         let filled = self.source.fill(&mut block[BLOCK_PREFIX_BYTES..]);
@@ -83,24 +83,24 @@ impl<F: DiskFile> Taking<F> {
         match filled {
             Filled::Waiting => {
                 self.block = block;
-                return Ok(Taken::Waiting);
+                return Ok(WriteProgress::Waiting);
             }
             Filled::Bytes(read) => {
                 block.truncate(BLOCK_PREFIX_BYTES + read);
-                self.checksum = format::seal_block(&mut block, self.checksum);
+                self.checksum = format::finish_block(&mut block, self.checksum);
                 self.content_bytes += read as u64;
                 self.write(&block)?;
                 self.block = block;
                 if self.unsynced_bytes >= SYNC_BYTES {
                     self.sync()?;
                 }
-                return Ok(Taken::Slice);
+                return Ok(WriteProgress::Block);
             }
             Filled::End => {}
         }
         self.write(&format::trailer(self.content_bytes, self.checksum))?;
         self.sync()?;
-        Ok(Taken::Whole { bytes: self.position })
+        Ok(WriteProgress::Complete { bytes: self.position })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {

@@ -1,53 +1,54 @@
-//! Where the bytes of a snapshot come from.
+//! The source of a snapshot's bytes.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, TryRecvError};
 
-/// The longest piece that [`SnapshotSource::from_pieces`] takes as one; a longer one is cut.
+/// The longest piece of [`SnapshotSource::from_pieces`] that is written as one block, in bytes.
 pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
 
-/// Where the bytes of a snapshot come from. Two sources are never equal.
+/// The source of a snapshot's bytes. Two sources are never equal.
 ///
-/// What the state machine gives is user's code, and may block. A driver whose storage thread must
-/// not wait for it reads it elsewhere, and hands over the pieces
-/// ([`from_pieces`](SnapshotSource::from_pieces)); the node does so.
+/// A state machine's reader may block. A driver whose storage thread must not wait for it reads it
+/// on another thread and sends the pieces ([`from_pieces`](SnapshotSource::from_pieces)), as the
+/// node does.
 pub struct SnapshotSource(Source);
 
 enum Source {
-    /// Read where it is pulled.
+    /// A reader, read by the storage worker.
     Reader(Box<dyn Read + Send>),
-    /// Read elsewhere; the rest of the last piece.
+    /// Pieces that another thread reads, and the rest of the last one.
     Pieces { pieces: Receiver<io::Result<Vec<u8>>>, rest: Vec<u8>, has_ended: bool },
 }
 
-/// What there is of a source now.
+/// What a source has put into a buffer.
 pub(super) enum Filled {
-    /// So many bytes.
+    /// This number of bytes.
     Bytes(usize),
-    /// It has ended.
+    /// Nothing: the source has ended.
     End,
-    /// Nothing yet.
+    /// Nothing yet: the next piece has not arrived.
     Waiting,
 }
 
 impl SnapshotSource {
-    /// Will pull from `source`, on the thread of the storage worker.
+    /// A source that the storage worker reads.
     #[must_use]
     pub fn new(source: impl Read + Send + 'static) -> SnapshotSource {
         SnapshotSource(Source::Reader(Box::new(source)))
     }
 
-    /// Takes what another thread has read, in order; an empty piece is the end. The worker does not
-    /// wait for a piece: it asks again whenever [`Worker::run`](super::Worker::run) is called, so
-    /// the sender should see to that.
+    /// A source of pieces that another thread reads, in order. An empty piece is the end.
+    ///
+    /// The worker does not wait for a piece. It looks for one at each
+    /// [`Worker::run`](super::Worker::run), so the driver must call `run` when a piece has arrived.
     #[must_use]
     pub fn from_pieces(pieces: Receiver<io::Result<Vec<u8>>>) -> SnapshotSource {
         SnapshotSource(Source::Pieces { pieces, rest: Vec::new(), has_ended: false })
     }
 
-    /// Puts into `buffer` what there is. A reader fills it unless it ends.
+    /// Reads into `buffer` what is available. A reader fills it, unless it ends.
     pub(super) fn fill(&mut self, buffer: &mut [u8]) -> io::Result<Filled> {
         match &mut self.0 {
             Source::Reader(reader) => match fill(reader, buffer)? {
@@ -135,7 +136,7 @@ impl PartialEq for SnapshotSource {
 impl Eq for SnapshotSource {}
 
 impl Hash for SnapshotSource {
-    /// Adds nothing: what the source would give is not known.
+    /// Adds nothing: the source's bytes are not known.
     fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_come_out_in_order_and_nobody_waits_for_them() {
+    fn pieces_are_taken_in_order_and_without_waiting() {
         let (sender, pieces) = channel();
         let mut source = SnapshotSource::from_pieces(pieces);
         let mut buffer = [0; 4];
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_ends_too_early_is_an_error() {
+    fn a_lost_reading_thread_is_an_error() {
         let (sender, pieces) = channel();
         let mut source = SnapshotSource::from_pieces(pieces);
         sender.send(Err(io::Error::other("a bug"))).unwrap();

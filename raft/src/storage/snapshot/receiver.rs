@@ -1,14 +1,14 @@
-//! Takes in a snapshot that another node sends, piece by piece, and checks it on the way.
+//! Receives a snapshot that another node sends in chunks, and checks it meanwhile.
 
-use super::format::Header;
-use super::scanner::{Scanner, Step, Trouble};
+use super::format::SnapshotHeader;
+use super::scanner::{Part, ScanError, Scanner};
 use super::{SYNC_BYTES, receiving_name};
 use crate::storage::{Disk, DiskFile, StorageError};
 use crate::types::{Chunk, Identity, SnapshotMeta};
 
 /// A snapshot that is being received.
 #[derive(Debug)]
-pub(in crate::storage) struct Receiving<F> {
+pub(in crate::storage) struct SnapshotReceiver<F> {
     meta: SnapshotMeta,
     file: F,
     name: String,
@@ -18,27 +18,27 @@ pub(in crate::storage) struct Receiving<F> {
     scanner: Scanner,
 }
 
-/// What a piece has led to.
+/// What writing a chunk has led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::storage) enum Received {
-    /// So much has been received without a gap; perhaps the piece was not the one that comes next.
+pub(in crate::storage) enum ReceiveProgress {
+    /// How many bytes have been received without a gap. A chunk that does not come next adds none.
     UpTo(u64),
-    /// This is not the snapshot announced: what has been received is of no use.
+    /// This is not the announced snapshot: what has been received is useless.
     Damaged,
 }
 
-impl<F: DiskFile> Receiving<F> {
-    /// Makes the file for a snapshot of which `first` is the first piece to come.
+impl<F: DiskFile> SnapshotReceiver<F> {
+    /// Creates the file of a snapshot that is `total_bytes` long.
     pub(in crate::storage) fn begin<D: Disk<File = F>>(
         disk: &mut D,
         meta: &SnapshotMeta,
         total_bytes: u64,
-    ) -> Result<Receiving<F>, StorageError> {
+    ) -> Result<SnapshotReceiver<F>, StorageError> {
         let name = receiving_name(meta.index);
         let file =
             disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
         let (meta, scanner) = (meta.clone(), Scanner::default());
-        Ok(Receiving {
+        Ok(SnapshotReceiver {
             meta,
             file,
             name,
@@ -49,7 +49,7 @@ impl<F: DiskFile> Receiving<F> {
         })
     }
 
-    /// Whether it is this snapshot, in a file of this length, that is being received.
+    /// Whether this snapshot, in a file of this length, is being received.
     pub(in crate::storage) fn is_of(&self, meta: &SnapshotMeta, total_bytes: u64) -> bool {
         self.meta == *meta && self.total_bytes == total_bytes
     }
@@ -58,18 +58,21 @@ impl<F: DiskFile> Receiving<F> {
         &self.meta
     }
 
-    /// The file's name, for now.
+    /// The file's temporary name.
     pub(in crate::storage) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Takes in a piece, if it is the one that comes next.
-    pub(in crate::storage) fn take(&mut self, chunk: &Chunk) -> Result<Received, StorageError> {
+    /// Writes a chunk, if it is the one that comes next.
+    pub(in crate::storage) fn write(
+        &mut self,
+        chunk: &Chunk,
+    ) -> Result<ReceiveProgress, StorageError> {
         if chunk.offset != self.received_bytes {
-            return Ok(Received::UpTo(self.received_bytes));
+            return Ok(ReceiveProgress::UpTo(self.received_bytes));
         }
         if chunk.end() > self.total_bytes {
-            return Ok(Received::Damaged);
+            return Ok(ReceiveProgress::Damaged);
         }
         self.file
             .write_at(&chunk.data, chunk.offset)
@@ -82,13 +85,13 @@ impl<F: DiskFile> Receiving<F> {
         self.scan()
     }
 
-    /// Makes the file durable and returns its length, if it is whole and what was announced.
+    /// Makes the file durable and returns its length, if it is whole and the announced snapshot.
     pub(in crate::storage) fn finish(
         &mut self,
         identity: &Identity,
     ) -> Result<Option<u64>, StorageError> {
         let is_whole = self.received_bytes == self.total_bytes && self.scanner.is_complete();
-        let expected = Header::new(identity, self.meta.clone());
+        let expected = SnapshotHeader::new(identity, self.meta.clone());
         if !is_whole || self.scanner.header() != Some(&expected) {
             return Ok(None);
         }
@@ -96,14 +99,18 @@ impl<F: DiskFile> Receiving<F> {
         Ok(Some(self.total_bytes))
     }
 
-    /// Checks what has become whole.
-    fn scan(&mut self) -> Result<Received, StorageError> {
+    /// Checks the parts that are whole now.
+    fn scan(&mut self) -> Result<ReceiveProgress, StorageError> {
         loop {
-            match self.scanner.step(&self.file, self.received_bytes) {
-                Ok(Step::Header | Step::Block) => {}
-                Ok(Step::End | Step::More) => return Ok(Received::UpTo(self.received_bytes)),
-                Err(trouble @ Trouble::Io(_)) => return Err(trouble.of(&self.name)),
-                Err(Trouble::Damage { .. } | Trouble::Version(_)) => return Ok(Received::Damaged),
+            match self.scanner.next_part(&self.file, self.received_bytes) {
+                Ok(Part::Header | Part::Block) => {}
+                Ok(Part::Trailer | Part::Incomplete) => {
+                    return Ok(ReceiveProgress::UpTo(self.received_bytes));
+                }
+                Err(error @ ScanError::Io(_)) => return Err(error.into_storage_error(&self.name)),
+                Err(ScanError::Damaged { .. } | ScanError::UnknownVersion(_)) => {
+                    return Ok(ReceiveProgress::Damaged);
+                }
             }
         }
     }
