@@ -266,7 +266,7 @@ pub struct ReadId(pub u64);
 #[non_exhaustive]
 pub enum Event {
     /// The node's role, term or leader changed.
-    Changed {
+    LeadershipChanged {
         /// Its role now.
         role: Role,
         /// Its term now.
@@ -280,13 +280,13 @@ pub enum Event {
         term: Term,
     },
     /// A snapshot of the leader's has taken the place of this node's log and state.
-    Installed {
+    SnapshotInstalled {
         /// What it includes.
         index: Index,
     },
     /// A configuration has come into force: one that was appended or installed, or an earlier one
     /// because what brought the later was removed.
-    Membership {
+    MembershipChanged {
         /// The entry that brought it; what a snapshot includes if that brought it; 0 for the
         /// initial one.
         index: Index,

@@ -188,7 +188,7 @@ impl Core {
         let index = self.log.configuration_index();
         if self.log.take_configuration_change() {
             let is_joint = self.log.configuration().is_joint();
-            self.actions.push_back(Action::Event(Event::Membership { index, is_joint }));
+            self.actions.push_back(Action::Event(Event::MembershipChanged { index, is_joint }));
             // A node that has just become a voter begins to wait for a leader.
             if !self.is_leader() {
                 self.election_deadline =

@@ -149,7 +149,7 @@ pub enum BootstrapPhase {
     Complete,
 }
 
-/// Role, term and leader, as [`Event::Changed`] reports them.
+/// Role, term and leader, as [`Event::LeadershipChanged`] reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Leadership {
     role: Role,
@@ -198,7 +198,7 @@ pub struct Core {
     actions: VecDeque<Action>,
     /// Whether there was an input since the last `flush`.
     is_dirty: bool,
-    /// What the last `Event::Changed` reported.
+    /// What the last `Event::LeadershipChanged` reported.
     reported: Leadership,
     ignored_messages: u64,
     ignored_terms: IgnoredTerms,
@@ -562,7 +562,7 @@ impl Core {
         let (role, term, leader) = (self.role(), self.term, self.leader);
         if self.reported != (Leadership { role, term, leader }) {
             self.reported = Leadership { role, term, leader };
-            self.actions.push_back(Action::Event(Event::Changed { role, term, leader }));
+            self.actions.push_back(Action::Event(Event::LeadershipChanged { role, term, leader }));
         }
         self.report_membership();
     }

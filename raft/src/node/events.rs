@@ -228,11 +228,13 @@ impl Subscribers {
             return;
         }
         match event {
-            &ReplicaEvent::Core(core::Event::Changed { leader, term, role }) => {
+            &ReplicaEvent::Core(core::Event::LeadershipChanged { leader, term, role }) => {
                 self.publish(&NodeEvent::LeaderChanged { leader, term, role });
             }
-            ReplicaEvent::Core(core::Event::Membership { .. }) => self.publish(&membership(core)),
-            &ReplicaEvent::Core(core::Event::Installed { index }) => {
+            ReplicaEvent::Core(core::Event::MembershipChanged { .. }) => {
+                self.publish(&membership(core))
+            }
+            &ReplicaEvent::Core(core::Event::SnapshotInstalled { index }) => {
                 self.publish(&NodeEvent::SnapshotInstalled { index });
             }
             &ReplicaEvent::Core(core::Event::StateDiverged(divergence)) => {

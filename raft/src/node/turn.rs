@@ -127,7 +127,7 @@ impl<S: StateMachine> Node<S> {
         event_log::log_event(self.identity.node, event);
         self.subscribers.publish_event(event, self.replica.core());
         match event {
-            ReplicaEvent::Core(core::Event::Membership { .. }) => {
+            ReplicaEvent::Core(core::Event::MembershipChanged { .. }) => {
                 self.apply_configuration(event_loop)
             }
             ReplicaEvent::Core(core::Event::Removed { .. }) => self.mark_removed(),

@@ -307,7 +307,7 @@ impl Replica {
     /// Ends transfers by this event of the core: a new leader, or a failed transfer.
     pub(super) fn update_transfers(&mut self, event: &core::Event) {
         match *event {
-            core::Event::Changed { leader: Some(leader), term, .. } => {
+            core::Event::LeadershipChanged { leader: Some(leader), term, .. } => {
                 let ended = self.admin_requests.pending.iter().filter_map(|pending| match pending
                     .stage
                 {

@@ -406,7 +406,8 @@ impl Replica {
             }
             Action::Event(event) => {
                 self.writes.unblock();
-                if matches!(event, core::Event::Changed { role, .. } if role != Role::Leader) {
+                if matches!(event, core::Event::LeadershipChanged { role, .. } if role != Role::Leader)
+                {
                     self.refuse_forwarded();
                 }
                 self.update_transfers(&event);

@@ -474,7 +474,9 @@ impl World {
                 self.schedule_after(delay, SimEvent::Exit { node, life });
                 Ok(())
             }
-            Effect::Event(ReplicaEvent::Core(core::Event::Membership { is_joint, .. })) => {
+            Effect::Event(ReplicaEvent::Core(core::Event::MembershipChanged {
+                is_joint, ..
+            })) => {
                 self.count_change(node, is_joint);
                 Ok(())
             }

@@ -175,12 +175,12 @@ pub(super) fn write(write: &Write) -> String {
 /// What is worth a line; changes of role show in the node's own line.
 pub(super) fn event(event: &Event) -> Option<String> {
     match event {
-        Event::Changed { .. } => None,
+        Event::LeadershipChanged { .. } => None,
         Event::LostQuorum { term } => Some(format!("no quorum answers, gives up term {term}")),
-        Event::Installed { index } => {
+        Event::SnapshotInstalled { index } => {
             Some(format!("a snapshot up to {index} has taken its log's place"))
         }
-        Event::Membership { index, is_joint } => Some(format!(
+        Event::MembershipChanged { index, is_joint } => Some(format!(
             "the {}configuration of entry {index} is in force",
             if *is_joint { "joint " } else { "" }
         )),

@@ -226,7 +226,7 @@ impl Core {
         self.snapshots.history.push_back(index);
         self.following.verified_to(index);
         self.following.require_acknowledgement();
-        self.actions.push_back(Action::Event(Event::Installed { index }));
+        self.actions.push_back(Action::Event(Event::SnapshotInstalled { index }));
         self.actions.push_back(Action::Restore(Box::new(meta)));
         self.handle_written(sequence);
     }

@@ -356,7 +356,8 @@ pub(super) fn a_vote_of_a_disk_that_forgot_does_not_count() {
         "each node that learns of it reports it"
     );
     network.pass(10 * SECOND);
-    let leads = |event: &Event| matches!(event, Event::Changed { role: Role::Leader, .. });
+    let leads =
+        |event: &Event| matches!(event, Event::LeadershipChanged { role: Role::Leader, .. });
     assert!(
         !says(&mut network, candidate, leads),
         "with its vote a leader could lack what was acknowledged"

@@ -74,7 +74,10 @@ fn a_learner_counts_only_once_it_is_promoted() {
         (Some(NodeId(1)), None)
     );
     assert!(
-        network.node(4).events.contains(&Event::Membership { index: added.last, is_joint: false })
+        network
+            .node(4)
+            .events
+            .contains(&Event::MembershipChanged { index: added.last, is_joint: false })
     );
     // Two of three voters decide, whatever the learner does.
     network.isolate(3);
@@ -224,8 +227,10 @@ pub(super) fn a_truncation_brings_the_earlier_configuration_back() {
     assert_eq!(network.core(1).configuration(), &voters(3));
     assert_eq!(network.core(1).configuration_index(), Index(0));
     let memberships = network.node(1).events.clone();
-    let memberships = memberships.iter().filter(|event| matches!(event, Event::Membership { .. }));
-    let expected = [lost.last, Index(0)].map(|index| Event::Membership { index, is_joint: false });
+    let memberships =
+        memberships.iter().filter(|event| matches!(event, Event::MembershipChanged { .. }));
+    let expected =
+        [lost.last, Index(0)].map(|index| Event::MembershipChanged { index, is_joint: false });
     assert!(memberships.eq(&expected));
     change(&mut network, leader, &[add(4)]).unwrap();
     network.stabilize();
@@ -262,8 +267,8 @@ pub(super) fn a_joint_configuration_needs_both_halves_and_is_then_left() {
         assert!(!network.core(id).configuration().is_joint());
         assert_eq!(network.core(id).is_removed(), [2, 3].contains(&id));
         let events = &network.node(id).events;
-        assert!(events.contains(&Event::Membership { index: joint, is_joint: true }));
-        assert!(events.contains(&Event::Membership { index: left, is_joint: false }));
+        assert!(events.contains(&Event::MembershipChanged { index: joint, is_joint: true }));
+        assert!(events.contains(&Event::MembershipChanged { index: left, is_joint: false }));
         assert_eq!(events.contains(&Event::Removed { index: left }), [2, 3].contains(&id));
     }
     let peers: Vec<u64> = network.core(1).status().peers.iter().map(|peer| peer.id.0).collect();
