@@ -17,8 +17,8 @@ pub(super) struct SegmentHeader {
     /// The segment's number. The file's name has it too, so a file under another one's name is
     /// noticed.
     pub(super) segment: u64,
-    /// The log's first segment: 1, or the one that was begun after a snapshot was installed. Earlier
-    /// segments no longer belong to the log.
+    /// The log's first segment: 1, or the one that was begun after a snapshot was installed.
+    /// Earlier segments no longer belong to the log.
     pub(super) origin: u64,
     /// The file was another segment before: its old frames may follow the last one.
     pub(super) is_recycled: bool,
@@ -206,7 +206,7 @@ pub(super) fn put_write(out: &mut Vec<u8>, write: &Write, format: FrameFormat) {
     codec::put_entries(out, &write.entries);
 }
 
-/// How many bytes [`put_step`] writes.
+/// How many bytes [`put_write`] writes.
 pub(super) fn write_bytes(write: &Write, format: FrameFormat) -> usize {
     let hard_state = if write.hard_state.is_some() { codec::HARD_STATE_BYTES } else { 0 };
     let truncation = if write.truncate_from.is_some() { 8 } else { 0 };

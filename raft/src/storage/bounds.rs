@@ -6,8 +6,8 @@
 use super::body::SegmentHeader;
 use crate::types::{Index, Term, Write};
 
-/// The bound of indexes, of the numbers of frames and segments, and of counts of openings. A billion
-/// a second reach it in a century and a half.
+/// The bound of indexes, of the numbers of frames and segments, and of counts of openings. A
+/// billion a second reach it in a century and a half.
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 fn check_number(what: &str, value: u64) -> Result<(), String> {

@@ -1,7 +1,8 @@
-//! Types as bytes: what the log's frames and the wire's frames have in common.
+//! Encoding of types, shared by the log's frames and the wire's frames.
 //!
-//! Little-endian, no padding, nothing implied. Decoding never panics and never reserves memory for
-//! a count that the bytes at hand cannot hold.
+//! Numbers are little-endian, without padding. Decoding never panics, and never reserves memory for
+//! a count that the remaining bytes cannot hold. A `get_` function fails if the bytes are not what
+//! the `put_` function of the same name writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub enum DecodeError {
         /// What was being read.
         what: &'static str,
     },
-    /// A number has no meaning here.
+    /// A number is not valid here.
     #[error("{value} is not a valid {what}")]
     Invalid {
         /// What was being read.
@@ -50,10 +51,10 @@ const PAYLOAD_SESSION_COMMAND: u8 = 4;
 const PAYLOAD_CLOSE_SESSION: u8 = 5;
 const PAYLOAD_CONFIGURATION_WITH_LEVELS: u8 = 6;
 
-/// The bytes of a command's session, number and acknowledgement.
+/// The length of a command's session, number and acknowledgement, in bytes.
 const SESSION_HEADER_BYTES: usize = 24;
 
-/// The bytes that [`put_entry`] writes for a payload of no bytes: index, term, stamp, kind, length.
+/// The bytes that [`put_entry`] writes besides the payload: index, term, stamp, kind, length.
 pub const ENTRY_HEADER_BYTES: usize = 8 + 8 + 8 + 1 + 4;
 
 /// The bytes that [`put_hard_state`] writes.
@@ -65,13 +66,13 @@ pub const PEER_RECORD_BYTES: usize = 16 + 5 * 8;
 /// The bytes that [`put_identity`] writes.
 pub const IDENTITY_BYTES: usize = 48;
 
-/// The greatest length of a payload, in bytes: what four bytes can say.
+/// The greatest length of a payload, in bytes: the greatest `u32`.
 pub const MAX_PAYLOAD_BYTES: usize = u32::MAX as usize;
 
 /// Writes an entry: `[index u64][term u64][stamp u64][kind u8][length u32][payload]`.
 ///
 /// # Panics
-/// If the payload is longer than [`MAX_PAYLOAD_BYTES`]; callers have their own, much lower limits.
+/// If the payload is longer than [`MAX_PAYLOAD_BYTES`]. Callers have much lower limits.
 pub fn put_entry(out: &mut impl BufMut, entry: &Entry) {
     out.put_u64_le(entry.index.0);
     out.put_u64_le(entry.term.0);
@@ -125,8 +126,8 @@ fn put_session_command(out: &mut impl BufMut, in_session: &SessionCommand) {
     out.put_slice(&in_session.command);
 }
 
-/// Writes what a client proposes: `[kind u8][payload]`, both as in an entry, the payload up to the
-/// end of what it is in.
+/// Writes a proposal: `[kind u8][payload]`, both as in an entry. The payload has no length: it must
+/// be the last of its message.
 pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
     match proposal {
         Proposal::Command(command) => {
@@ -149,10 +150,10 @@ pub fn put_proposal(out: &mut impl BufMut, proposal: &Proposal) {
     }
 }
 
-/// Reads what a client proposes, up to the end of the bytes.
+/// Reads a proposal, up to the end of the bytes.
 ///
 /// # Errors
-/// If the bytes are not what [`put_proposal`] writes.
+/// If the bytes are not a proposal.
 pub fn get_proposal(from: &mut Decoder<impl Buf>) -> Result<Proposal, DecodeError> {
     let kind = from.u8("a proposal's kind")?;
     let body = from.rest();
@@ -160,7 +161,7 @@ pub fn get_proposal(from: &mut Decoder<impl Buf>) -> Result<Proposal, DecodeErro
         .ok_or(DecodeError::Invalid { what: "kind of proposal", value: kind.into() })
 }
 
-/// The proposal with this kind and body; `None` if the kind is none of a proposal's.
+/// The proposal of this kind with this body; `None` if no proposal has this kind.
 fn proposal(kind: u8, body: Bytes) -> Result<Option<Proposal>, DecodeError> {
     if kind == PAYLOAD_COMMAND {
         return Ok(Some(Proposal::Command(body)));
@@ -240,7 +241,7 @@ pub fn get_entry(from: &mut Decoder<impl Buf>) -> Result<Entry, DecodeError> {
 /// Writes `[count u32]` and the entries, each as [`put_entry`] does.
 ///
 /// # Panics
-/// If there are 2^32 or more; they would not fit any frame.
+/// If there are 2^32 or more, which fit no frame.
 pub fn put_entries(out: &mut impl BufMut, entries: &Entries) {
     out.put_u32_le(length_u32(entries.len()));
     for entry in entries {
@@ -251,10 +252,10 @@ pub fn put_entries(out: &mut impl BufMut, entries: &Entries) {
 /// Reads `[count u32]` entries, each as [`put_entry`] writes it.
 ///
 /// # Errors
-/// If there are not so many entries.
+/// If the bytes are not that number of entries.
 pub fn get_entries(from: &mut Decoder<impl Buf>) -> Result<Entries, DecodeError> {
     let count = from.u32("a count of entries")? as usize;
-    // A count can claim anything; memory is taken only for what the bytes at hand can hold.
+    // A damaged count can claim anything: no memory is reserved for more than the bytes can hold.
     if count > from.remaining() / ENTRY_HEADER_BYTES {
         return Err(DecodeError::Short { what: "the entries" });
     }
@@ -268,7 +269,7 @@ pub fn put_hard_state(out: &mut impl BufMut, hard_state: &HardState) {
     put_duration(out, hard_state.promise);
 }
 
-/// Writes a duration: `[nanoseconds u64]`; one of more than 584 years as that.
+/// Writes a duration: `[nanoseconds u64]`. A longer one than 584 years is written as 584 years.
 pub fn put_duration(out: &mut impl BufMut, duration: Duration) {
     out.put_u64_le(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
 }
@@ -286,15 +287,15 @@ pub fn get_hard_state(from: &mut Decoder<impl Buf>) -> Result<HardState, DecodeE
     Ok(HardState { term, vote, promise: from.duration("a promise's length")?, forgot: None })
 }
 
-/// Writes what is remembered of a disk: `[disk u128]` and of its life and position
-/// `[count u64][nonce u64][sequence u64][term u64][index u64]`.
+/// Writes the record of a disk:
+/// `[disk u128][count u64][nonce u64][sequence u64][term u64][index u64]`.
 pub fn put_peer_record(out: &mut impl BufMut, disk: DiskId, record: &PeerRecord) {
     out.put_u128_le(disk.0);
     put_life(out, &record.life);
     put_position(out, &record.position);
 }
 
-/// Reads what [`put_peer_record`] writes.
+/// Reads the record of a disk.
 ///
 /// # Errors
 /// If there are fewer than [`PEER_RECORD_BYTES`].
@@ -317,14 +318,14 @@ pub fn get_life(from: &mut Decoder<impl Buf>) -> Result<Life, DecodeError> {
     Ok(Life { count: from.u64("a life's count")?, nonce: from.u64("a life's nonce")? })
 }
 
-/// Writes how far a log is durable: `[sequence u64][term u64][index u64]`.
+/// Writes a log position: `[sequence u64][term u64][index u64]`.
 pub fn put_position(out: &mut impl BufMut, position: &LogPosition) {
     out.put_u64_le(position.sequence);
     out.put_u64_le(position.term.0);
     out.put_u64_le(position.index.0);
 }
 
-/// Reads how far a log is durable.
+/// Reads a log position.
 ///
 /// # Errors
 /// If the bytes end early.
@@ -337,7 +338,7 @@ pub fn get_position(from: &mut Decoder<impl Buf>) -> Result<LogPosition, DecodeE
     })
 }
 
-/// Writes a digest, or that there is none: `[is there u8][index u64][version u32][value u64]`.
+/// Writes an optional digest: `[is there u8][index u64][version u32][value u64]`.
 pub fn put_digest(out: &mut impl BufMut, digest: Option<Digest>) {
     out.put_u8(u8::from(digest.is_some()));
     let Digest { index, version, value } =
@@ -347,12 +348,12 @@ pub fn put_digest(out: &mut impl BufMut, digest: Option<Digest>) {
     out.put_u64_le(value);
 }
 
-/// Reads a digest, or that there is none.
+/// Reads an optional digest.
 ///
 /// # Errors
-/// If the bytes are not what [`put_digest`] writes.
+/// If the bytes are not an optional digest.
 pub fn get_digest(from: &mut Decoder<impl Buf>) -> Result<Option<Digest>, DecodeError> {
-    let is_there = from.flag("word on a digest")?;
+    let is_there = from.flag("flag of a digest")?;
     let index = Index(from.u64("a digest's index")?);
     let (version, value) = (from.u32("a digest's version")?, from.u64("a digest")?);
     Ok(is_there.then_some(Digest { index, version, value }))
@@ -381,7 +382,7 @@ pub fn get_identity(from: &mut Decoder<impl Buf>) -> Result<Identity, DecodeErro
 
 /// Writes a configuration: `[highest id u64]`, three sets of nodes (voters, outgoing, learners),
 /// each `[count u32][node u64]…`, then `[count u32]` members, each `[node u64][disk u128][priority
-/// u8][length u32][address]`. All in rising order of node.
+/// u8][length u32][address]`. Nodes and members are in rising order of node.
 pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     out.put_u64_le(configuration.highest_id.0);
     for set in [&configuration.voters, &configuration.outgoing, &configuration.learners] {
@@ -400,8 +401,8 @@ pub fn put_configuration(out: &mut impl BufMut, configuration: &Configuration) {
     }
 }
 
-/// Writes what [`put_configuration`] leaves out: the active feature level, then that of each
-/// member, in rising order of node, each `[u16]`.
+/// Writes the feature levels, which [`put_configuration`] leaves out: the active level, then that
+/// of each member in rising order of node, each `[u16]`.
 pub fn put_feature_levels(out: &mut impl BufMut, configuration: &Configuration) {
     out.put_u16_le(configuration.feature_level.0);
     for member in configuration.members.values() {
@@ -415,7 +416,7 @@ pub fn feature_level_bytes(configuration: &Configuration) -> usize {
     2 + 2 * configuration.members.len()
 }
 
-/// Reads the feature levels of a configuration that [`get_configuration`] has read.
+/// Reads feature levels into a configuration from [`get_configuration`].
 ///
 /// # Errors
 /// If the bytes end early, a level is 0, or a member's is below the active one.
@@ -484,7 +485,7 @@ pub fn get_configuration(from: &mut Decoder<impl Buf>) -> Result<Configuration, 
         let address = from.string("a member's address")?;
         members.insert(node, Member { disk, address, priority, feature_level: FeatureLevel::BASE });
     }
-    // An id above it would be given to somebody else one day.
+    // A member's id above it would one day be given to another node.
     if members.last_key_value().is_some_and(|(&last, _)| last > highest_id) {
         return Err(DecodeError::Invalid {
             what: "highest node id (a member's is higher)",
@@ -506,8 +507,9 @@ fn length_u32(length: usize) -> u32 {
     u32::try_from(length).expect("callers keep everything below 4 GiB")
 }
 
-/// Reads values off the front of some bytes: of a [`Bytes`], whose byte strings are then slices
-/// that share its memory, or of a `&[u8]`, whose byte strings are copied.
+/// Reads values from the front of a buffer.
+///
+/// Byte strings from a [`Bytes`] are slices that share its memory; those from a `&[u8]` are copied.
 #[derive(Clone, Debug)]
 pub struct Decoder<B = Bytes> {
     bytes: B,
@@ -518,7 +520,7 @@ macro_rules! number {
         #[doc = concat!("Reads a `", stringify!($type), "`.")]
         ///
         /// # Errors
-        /// If the bytes end before it does.
+        /// If the bytes end early.
         pub fn $name(&mut self, what: &'static str) -> Result<$type, DecodeError> {
             self.bytes.$get().map_err(|_| DecodeError::Short { what })
         }
@@ -526,7 +528,7 @@ macro_rules! number {
 }
 
 impl<B: Buf> Decoder<B> {
-    /// Will read from the start of `bytes`.
+    /// A decoder that reads from the start of `bytes`.
     #[must_use]
     pub fn new(bytes: B) -> Decoder<B> {
         Decoder { bytes }
@@ -541,7 +543,7 @@ impl<B: Buf> Decoder<B> {
     /// Reads nanoseconds, as [`put_duration`] writes them.
     ///
     /// # Errors
-    /// If the bytes end before they do.
+    /// If the bytes end early.
     pub fn duration(&mut self, what: &'static str) -> Result<Duration, DecodeError> {
         self.u64(what).map(Duration::from_nanos)
     }
@@ -549,7 +551,7 @@ impl<B: Buf> Decoder<B> {
     /// Reads a `u8` that is 0 or 1.
     ///
     /// # Errors
-    /// If it is neither, or missing.
+    /// If it is neither, or the bytes end early.
     pub fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
         match self.u8(what)? {
             0 => Ok(false),
@@ -558,7 +560,7 @@ impl<B: Buf> Decoder<B> {
         }
     }
 
-    /// Reads `[length u32][bytes]`; of a [`Bytes`], without copying them.
+    /// Reads `[length u32][bytes]`, without a copy if the buffer is a [`Bytes`].
     ///
     /// # Errors
     /// If fewer bytes are left than the length says.
@@ -573,7 +575,7 @@ impl<B: Buf> Decoder<B> {
     /// Reads `[length u32][bytes]` that are UTF-8.
     ///
     /// # Errors
-    /// If they are not, or fewer are left than the length says.
+    /// If they are not UTF-8, or fewer are left than the length says.
     pub fn string(&mut self, what: &'static str) -> Result<String, DecodeError> {
         let bytes = self.bytes(what)?;
         match std::str::from_utf8(&bytes) {
@@ -584,7 +586,7 @@ impl<B: Buf> Decoder<B> {
         }
     }
 
-    /// Takes all bytes that are left; of a [`Bytes`], without copying them.
+    /// Takes all bytes that are left, without a copy if the buffer is a [`Bytes`].
     #[must_use]
     pub fn rest(&mut self) -> Bytes {
         self.bytes.copy_to_bytes(self.bytes.remaining())
@@ -596,10 +598,10 @@ impl<B: Buf> Decoder<B> {
         self.bytes.remaining()
     }
 
-    /// Says that everything has been read.
+    /// Checks that everything has been read.
     ///
     /// # Errors
-    /// If it has not.
+    /// If bytes are left.
     pub fn finish(&self, what: &'static str) -> Result<(), DecodeError> {
         match self.bytes.remaining() {
             0 => Ok(()),

@@ -136,7 +136,7 @@ impl Contents {
         else {
             return Vec::new();
         };
-        let gone: Vec<SegmentInfo> = self.segments.drain(..start).collect();
+        let dropped: Vec<SegmentInfo> = self.segments.drain(..start).collect();
         let SegmentInfo { number, last_index: base, .. } = self.segments[0];
         self.sparse_index.remove_before(number);
         self.terms.compact_to(base);
@@ -144,7 +144,7 @@ impl Contents {
         if let Some(last) = self.configurations.drain(..below).next_back() {
             self.configuration = last;
         }
-        gone
+        dropped
     }
 
     /// The header of a segment that begins now, in a new file.

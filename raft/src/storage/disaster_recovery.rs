@@ -1,17 +1,17 @@
 //! Disaster recovery: a new cluster from the data folder of one node of a lost cluster.
 //!
 //! If a majority is permanently lost, it is unknown what it had acknowledged. What is left can only
-//! bootstrap a *new* cluster, with this node as its only voter and with an id of its own, so that no
-//! member of the old cluster can talk to it.
+//! bootstrap a *new* cluster, with this node as its only voter and with an id of its own, so that
+//! no member of the old cluster can talk to it.
 //!
 //! ```text
 //! old   snapshot ..40, configuration {1 2 3}   41 42 [configuration {1 2 4}] 44 45     term 7
 //! new   snapshot ..40, configuration {1}       41 42 [no-op]                 44 45     term 8
 //! ```
 //!
-//! Commands keep their indexes, so the state machine, and a client that remembers an index, see what
-//! they would have seen. Sessions do too. A session that the old cluster opened in a lost entry never
-//! equals one that the new cluster opens at the same index
+//! Commands keep their indexes, so the state machine, and a client that remembers an index, see
+//! what they would have seen. Sessions do too. A session that the old cluster opened in a lost
+//! entry never equals one that the new cluster opens at the same index
 //! ([`SessionId::opened`](crate::types::SessionId::opened)). Old configurations are not copied: a
 //! node that joins the new cluster must never believe in members that the new cluster did not have.
 
@@ -102,8 +102,8 @@ pub enum DisasterRecoveryError {
     },
     /// The last entry has a term after which no node may campaign.
     #[error(
-        "nothing can be recovered from {}: its last entry has term {term}, and no term may be above \
-         {TERM_MAX}. Recover from the folder of another member, or from a backup",
+        "nothing can be recovered from {}: its last entry has term {term}, and no term may be \
+         above {TERM_MAX}. Recover from the folder of another member, or from a backup",
         folder.display()
     )]
     TermsExhausted {
@@ -275,8 +275,8 @@ fn single_member(identity: &Identity, address: &str, old: &Configuration) -> Con
     // Entries of the old cluster may need its feature level.
     let initial_configuration =
         Configuration::of_voters([(identity.node, member)]).at_feature_level(old.feature_level);
-    // Machines of the old cluster will join the new one. They get new ids, so that a new node is not
-    // mistaken for an old one.
+    // Machines of the old cluster will join the new one. They get new ids, so that a new node is
+    // not mistaken for an old one.
     let highest_id = initial_configuration.highest_id.max(old.highest_id);
     Configuration { highest_id, ..initial_configuration }
 }

@@ -6,13 +6,13 @@
 //!
 //! - Bytes written to a file are durable once a later [`DiskFile::sync`] of that file has
 //!   succeeded. Before that, a crash may keep any of them, in any order, torn at any byte.
-//! - The creation, renaming or removal of a name is durable once a later [`Disk::sync_directory`] has
-//!   succeeded. Before that, a crash may keep the old or the new state of each name. A rename is
-//!   atomic: after a crash the file has one of the two names, never none and never both.
+//! - The creation, renaming or removal of a name is durable once a later [`Disk::sync_directory`]
+//!   has succeeded. Before that, a crash may keep the old or the new state of each name. A rename
+//!   is atomic: after a crash the file has one of the two names, never none and never both.
 //! - Reads see what the same process has written, synced or not.
 //!
-//! All functions return the errors of the system; their `# Errors` sections name only those that the
-//! log relies on.
+//! All functions return the errors of the system; their `# Errors` sections name only those that
+//! the log relies on.
 
 use std::io;
 
@@ -21,8 +21,8 @@ pub trait Disk {
     /// An open file of this disk.
     type File: DiskFile;
 
-    /// Creates a file of `preallocate_bytes` zeros and opens it for reading and writing. The file may
-    /// grow.
+    /// Creates a file of `preallocate_bytes` zeros and opens it for reading and writing. The file
+    /// may grow.
     ///
     /// # Errors
     /// `AlreadyExists` if the name exists.
@@ -77,8 +77,8 @@ pub trait DiskFile {
     /// Those of the system. Any part of `bytes` may have been written.
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Writes zeros over bytes `from..to` of a file from [`Disk::create`], so that it has its blocks
-    /// before it is needed. Durable only after [`sync`](Self::sync).
+    /// Writes zeros over bytes `from..to` of a file from [`Disk::create`], so that it has its
+    /// blocks before it is needed. Durable only after [`sync`](Self::sync).
     ///
     /// # Errors
     /// Those of the system. Any part may have been written.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The file gets its name once it is whole and synced. It is removed when another node's snapshot
-//! has been installed, and when the log is opened without a snapshot of an entry after `agreed`: the
-//! state is then built again from entries on which all agree.
+//! has been installed, and when the log is opened without a snapshot of an entry after `agreed`:
+//! the state is then built again from entries on which all agree.
 
 use std::io;
 

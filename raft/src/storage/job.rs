@@ -21,8 +21,8 @@ pub enum Job {
     /// Read entries; then [`Done::Fetched`].
     Fetch(Fetch),
     /// Write a snapshot of the state machine, block by block between other jobs; then
-    /// [`Done::SnapshotTaken`] or [`Completion::SnapshotFailed`]. Snapshots are written one after the
-    /// other.
+    /// [`Done::SnapshotTaken`] or [`Completion::SnapshotFailed`]. Snapshots are written one after
+    /// the other.
     TakeSnapshot {
         /// What the snapshot includes. Everything up to its index must be committed.
         meta: SnapshotMeta,
@@ -33,14 +33,14 @@ pub enum Job {
     /// snapshots after `agreed` may hold that state; then [`Done::DivergenceMarked`]. Installing a
     /// snapshot removes the note.
     MarkDiverged(Divergence),
-    /// Remove entries below `first` that the newest snapshot includes; then [`Done::Compacted`]. Only
-    /// whole segments are removed, so some of these entries remain.
+    /// Remove entries below `first` that the newest snapshot includes; then [`Done::Compacted`].
+    /// Only whole segments are removed, so some of these entries remain.
     Compact {
         /// The first entry that must stay.
         first: Index,
     },
-    /// Read a chunk of a snapshot; then [`Done::ChunkRead`]. The chunk has at least one byte, and is
-    /// shorter than requested only at the file's end.
+    /// Read a chunk of a snapshot; then [`Done::ChunkRead`]. The chunk has at least one byte, and
+    /// is shorter than requested only at the file's end.
     ReadChunk(ReadChunk),
     /// Write a chunk of another node's snapshot; then [`Done::ChunkWritten`]. A chunk that does not
     /// begin where the last one ended is dropped. The first chunk of another snapshot discards what

@@ -285,8 +285,8 @@ impl<D: Disk> Log<D> {
         self.contents.terms.base().next()
     }
 
-    /// Appends a write as one frame, which the next [`sync`](Self::sync) makes durable. A write that
-    /// changes nothing takes no frame.
+    /// Appends a write as one frame, which the next [`sync`](Self::sync) makes durable. A write
+    /// that changes nothing takes no frame.
     ///
     /// # Errors
     /// - [`StorageError::Rejected`] if the write contradicts the log: entries that do not follow, a

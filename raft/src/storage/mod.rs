@@ -1,11 +1,11 @@
 //! The log on a disk: a write-ahead log of segments, with snapshots.
 //!
-//! A [`Log`] lies on a [`Disk`], and a [`Worker`] carries out jobs on both the log and its snapshots.
-//! `raft/FORMAT.md` describes every byte. The module promises:
+//! A [`Log`] lies on a [`Disk`], and a [`Worker`] carries out jobs on both the log and its
+//! snapshots. `raft/FORMAT.md` describes every byte. The module promises:
 //!
 //! - What [`Log::sync`] has made durable, [`Log::open`] finds again, or it fails with
-//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]. Nothing is silently missing, within the
-//!   bounds that `raft/FORMAT.md` states in "What this cannot see".
+//!   [`StorageError::Corrupt`] or [`StorageError::EndLost`]. Nothing is silently missing, within
+//!   the bounds that `raft/FORMAT.md` states in "What this cannot see".
 //! - A [`Write`](crate::types::Write) is found whole or not at all.
 //! - A snapshot is found whole or not at all, and the log removes no entry that the newest one does
 //!   not include.

@@ -13,7 +13,7 @@
 //! whether it has become a segment ([`finish_rename`]). Frames follow a segment header only once
 //! that is durable, so a file without frames after its header holds no promise.
 
-use super::frame::{self, ALIGNMENT, Frame, FrameKind};
+use super::frame::{self, ALIGNMENT, FrameKind};
 use super::loaded_segment::LoadedSegment;
 use super::segment;
 use super::segment_pool::{FileSource, SegmentFile, SegmentPool, claim_spare};
@@ -194,7 +194,8 @@ fn holds_frames<D: Disk>(
     };
     let is_frame = |at: usize| {
         is_own(at)
-            && matches!(frame::parse(&bytes[at..]), Ok(Frame { header, .. }) if header.kind != FrameKind::SegmentHeader)
+            && frame::parse(&bytes[at..])
+                .is_ok_and(|frame| frame.header.kind != FrameKind::SegmentHeader)
     };
     Ok((0..bytes.len()).step_by(ALIGNMENT).any(is_frame))
 }

@@ -72,7 +72,8 @@ impl<F: DiskFile> EntryReader<F> {
         self.cached_segment = None;
     }
 
-    /// Does what [`Log::read`](super::Log::read) promises. Everything appended must be in the files.
+    /// Does what [`Log::read`](super::Log::read) promises. Everything appended must be in the
+    /// files.
     pub(super) fn read<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,

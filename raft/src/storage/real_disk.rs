@@ -32,7 +32,8 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Opens a folder and locks it, with `flock` on its file `LOCK`. Creates the folder if necessary.
+    /// Opens a folder and locks it, with `flock` on its file `LOCK`. Creates the folder if
+    /// necessary.
     ///
     /// The kernel releases the lock when the process ends, however it ends.
     ///

@@ -212,8 +212,8 @@ fn remove<D: Disk>(
     Ok(())
 }
 
-/// Replays the log from segment `first` on, as far as it is whole. Returns also the segment in which
-/// it ends; `None` if a later frame truncates entries before `first`.
+/// Replays the log from segment `first` on, as far as it is whole. Returns also the segment in
+/// which it ends; `None` if a later frame truncates entries before `first`.
 fn replay_whole<D: Disk>(
     disk: &mut D,
     first: u64,

@@ -15,10 +15,10 @@
 //! so the whole file is searched for it. Earlier segments were synced before the next one was
 //! created, so there every broken chain is corruption.
 //!
-//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the kernel
-//! shows what it has not written. Recovery therefore copies these writes to a new segment, which
-//! gets its name only once it is synced. A crash before that changes nothing. Every opening begins
-//! a new segment, so no byte of a segment is ever written twice.
+//! Past the mark, bytes that can be read need not be on disk: a sync may have failed, and the
+//! kernel shows what it has not written. Recovery therefore copies these writes to a new segment,
+//! which gets its name only once it is synced. A crash before that changes nothing. Every opening
+//! begins a new segment, so no byte of a segment is ever written twice.
 //!
 //! The last segment may still have the name `.next`; recovery renames it first.
 //!
@@ -31,8 +31,8 @@
 //!
 //! If a segment is damaged, the log may begin after it, with a segment before which the snapshot
 //! includes everything: the segment's header repeats term, vote, promise and configuration. From
-//! there on everything must be whole, even entries that the snapshot includes, because a frame among
-//! them may hold a vote.
+//! there on everything must be whole, even entries that the snapshot includes, because a frame
+//! among them may hold a vote.
 
 use super::contents::Contents;
 use super::loaded_segment::{LoadedSegment, LogEnd, find_log_end};
@@ -58,8 +58,8 @@ pub struct Recovered {
     pub rewritten: u64,
     /// Where a crash cut writes short, if it did. They were never acknowledged, and are removed.
     pub torn: Option<TornTail>,
-    /// Damaged snapshots: those newer than the one in `saved`, which the log can do without, and that
-    /// one itself if `lacks_snapshot`.
+    /// Damaged snapshots: those newer than the one in `saved`, which the log can do without, and
+    /// that one itself if `lacks_snapshot`.
     pub damaged_snapshots: Vec<DamagedSnapshot>,
     /// Whether only the header of the snapshot in `saved` is whole. The log and every promise are
     /// there, but the state machine needs another node's snapshot.
@@ -302,8 +302,8 @@ struct Replayed {
     damaged: Option<DamagedSegment>,
 }
 
-/// Replays the log from its first segment or, if a segment is damaged, from the newest one with which
-/// the log can begin.
+/// Replays the log from its first segment or, if a segment is damaged, from the newest one with
+/// which the log can begin.
 fn replay<D: Disk>(
     disk: &mut D,
     options: &LogOptions,
@@ -399,7 +399,8 @@ fn replay_from<D: Disk>(
     Ok((replay, unsynced))
 }
 
-/// Checks that the log begins with its first frame, or that a snapshot includes all earlier entries.
+/// Checks that the log begins with its first frame, or that a snapshot includes all earlier
+/// entries.
 fn check_start(first: &LoadedSegment, found: &FoundSnapshots) -> Result<(), StorageError> {
     let base = first.segment_header.last_index;
     if base == Index(0) {

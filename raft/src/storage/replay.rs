@@ -25,8 +25,8 @@ pub(super) struct Replay {
     tail_limit_bytes: usize,
     /// Ends with the last frame replayed.
     pub(super) chain: FrameChain,
-    /// Whether a later frame truncates the entry before the first segment. The log cannot begin with
-    /// that segment then.
+    /// Whether a later frame truncates the entry before the first segment. The log cannot begin
+    /// with that segment then.
     pub(super) start_was_truncated: bool,
 }
 
@@ -302,8 +302,8 @@ impl NewSegment {
         replay: &mut Replay,
     ) -> Result<ActiveSegment<D::File>, StorageError> {
         let number = self.segment_header.segment;
-        // Marks take the place of frames that are not written again. A last number lower than before
-        // would look as if the disk had forgotten something.
+        // Marks take the place of frames that are not written again. A last number lower than
+        // before would look as if the disk had forgotten something.
         let missing =
             self.last_sequence.saturating_sub(replay.chain.sequence + 1 + self.rewritten());
         let needed_bytes = self.needed_bytes + missing as usize * frame::total_bytes(0);
@@ -354,8 +354,8 @@ fn with_own_memory(entry: &Entry) -> Entry {
     Entry { payload, ..entry.clone() }
 }
 
-/// Adds to `reached` what frames of format 2 leave out: the records of peers, and the mark of a disk
-/// that forgot.
+/// Adds to `reached` what frames of format 2 leave out: the records of peers, and the mark of a
+/// disk that forgot.
 ///
 /// A log keeps these in memory, so the header of the first segment after an upgrade holds them
 /// although no frame before it does. Frames of format 3 hold them, and the header must agree.

@@ -65,8 +65,8 @@ pub(super) struct ActiveSegment<F> {
 
 /// Distinguishes the segments of all disks. Every frame carries it.
 ///
-/// So an old frame in a recycled file, or a copy of a frame inside an entry, is not taken for one of
-/// this segment.
+/// So an old frame in a recycled file, or a copy of a frame inside an entry, is not taken for one
+/// of this segment.
 pub(super) fn tag(identity: &Identity, number: u64) -> u32 {
     let disk = crc32c::crc32c(&identity.disk.0.to_le_bytes());
     crc32c::crc32c_append(disk, &number.to_le_bytes())

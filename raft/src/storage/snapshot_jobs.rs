@@ -64,8 +64,8 @@ impl<D: Disk> SnapshotJobs<D> {
         self.queued.push_back((meta, source));
     }
 
-    /// Writes one block. Returns the completion of a snapshot that is whole or has failed. An error is
-    /// a failure of the log.
+    /// Writes one block. Returns the completion of a snapshot that is whole or has failed. An error
+    /// is a failure of the log.
     pub(super) fn write_block(
         &mut self,
         log: &mut Log<D>,

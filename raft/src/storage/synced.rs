@@ -1,6 +1,7 @@
 //! The file `SYNCED`: how far the log is durable, stored outside of the log.
 //!
-//! Where the end of the log is cut off, the marks in its frames are lost with it; this file remains.
+//! Where the end of the log is cut off, the marks in its frames are lost with it; this file
+//! remains.
 //!
 //! ```text
 //! SYNCED   [slot, zeros up to byte 4096] [slot, zeros up to byte 8192]      written in turn
@@ -122,8 +123,8 @@ fn newest(slots: [Option<SyncedMark>; 2]) -> (Option<SyncedMark>, u64) {
     if sequence(&slots[0]) > sequence(&slots[1]) { (slots[0], 1) } else { (slots[1], 0) }
 }
 
-/// Reads the mark of a disk. `None` proves nothing: a folder of an earlier version has no such file,
-/// and a power failure may remove or empty it.
+/// Reads the mark of a disk. `None` proves nothing: a folder of an earlier version has no such
+/// file, and a power failure may remove or empty it.
 pub(super) fn read<D: Disk>(disk: &mut D) -> Result<Option<SyncedMark>, StorageError> {
     let file = match disk.open(NAME) {
         Ok(file) => file,

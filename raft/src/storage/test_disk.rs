@@ -1,5 +1,4 @@
-//! A disk in memory for this room's tests: it knows what is durable, can lose the rest, and can
-//! fail.
+//! A disk in memory for tests. It knows what is durable, can lose the rest, and can fail.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +11,7 @@ use super::{Disk, DiskFile};
 struct Content {
     current: Vec<u8>,
     durable: Vec<u8>,
-    /// Made without preallocation.
+    /// Created without preallocation.
     grows: bool,
 }
 
@@ -47,11 +46,11 @@ struct State {
     syncs: u64,
     creations: u64,
     directory_syncs: u64,
-    /// How many more operations that change the disk succeed.
+    /// How many more changing operations succeed.
     left: Option<u64>,
-    /// What those that fail say.
+    /// The kind of error of those that fail.
     failure: Option<io::ErrorKind>,
-    /// How many more bytes there is room for in snapshots that are being written.
+    /// How many more bytes snapshots that are being written may take.
     snapshot_bytes: Option<u64>,
 }
 
@@ -72,8 +71,8 @@ impl State {
 }
 
 impl State {
-    /// Snapshots that are being written may have no room left.
-    fn take_room(&mut self, content: usize, bytes: usize) -> io::Result<()> {
+    /// Takes space for a snapshot that is being written.
+    fn take_space(&mut self, content: usize, bytes: usize) -> io::Result<()> {
         let is_snapshot =
             self.names.iter().any(|(name, &named)| named == content && name.ends_with(".snap.new"));
         match &mut self.snapshot_bytes {
@@ -92,7 +91,7 @@ impl State {
     }
 }
 
-/// Clones are the same disk.
+/// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TestDisk(Rc<RefCell<State>>);
 
@@ -102,22 +101,22 @@ impl TestDisk {
         TestDisk(Rc::new(RefCell::new(self.0.borrow().clone())))
     }
 
-    /// Every operation that changes the disk fails, after `operations` more of them.
+    /// After `operations` more changing operations, every one fails.
     pub(super) fn fail_after(&self, operations: Option<u64>) {
         self.0.borrow_mut().left = operations;
     }
 
-    /// There is room for this much of snapshots only; the log has its own.
+    /// Limits the space of snapshots that are being written. The log is not limited.
     pub(super) fn limit_snapshots(&self, bytes: Option<u64>) {
         self.0.borrow_mut().snapshot_bytes = bytes;
     }
 
-    /// What failing operations say.
+    /// Sets the kind of error of failing operations.
     pub(super) fn fail_as(&self, kind: io::ErrorKind) {
         self.0.borrow_mut().failure = Some(kind);
     }
 
-    /// Whether the disk, told to fail, has not been asked for more than it was to do.
+    /// Whether no operation has failed yet for [`fail_after`](Self::fail_after).
     pub(super) fn has_operations_left(&self) -> bool {
         self.0.borrow().left != Some(0)
     }
@@ -132,8 +131,8 @@ impl TestDisk {
         }
     }
 
-    /// The power fails: of each file's unsynced 512-byte sectors those survive whose bit in
-    /// `sectors` is set, and of the changes of names those whose bit in `changes` is.
+    /// The power fails. Of each file's unsynced 512-byte sectors those stay whose bit in `sectors`
+    /// is set, and of the changes of names those whose bit in `changes` is.
     pub(super) fn crash(&self, sectors: u64, changes: u64) {
         let mut state = self.0.borrow_mut();
         let state = &mut *state;
@@ -156,8 +155,8 @@ impl TestDisk {
         state.names = state.durable_names.clone();
     }
 
-    /// What [`crash`](Self::crash) may keep of the changes of names that are not durable: the first
-    /// ones, however many, all but one, and one alone.
+    /// Subsets of the unsynced changes of names for [`crash`](Self::crash): each prefix, all but
+    /// one, and each one alone.
     pub(super) fn subsets_of_changes(&self) -> BTreeSet<u64> {
         let count = self.0.borrow().changes.len();
         assert!(count < 64, "{count} changes of names are not durable");
@@ -166,7 +165,7 @@ impl TestDisk {
         first.chain((0..count).flat_map(|at| [1 << at, all & !(1 << at)])).collect()
     }
 
-    /// The power fails just after everything happened to reach the disk.
+    /// The power fails just after everything has reached the disk.
     pub(super) fn keep_unsynced(&self) {
         let mut state = self.0.borrow_mut();
         state.durable_names = state.names.clone();
@@ -184,8 +183,8 @@ impl TestDisk {
         self.0.borrow().syncs
     }
 
-    /// How often a file was made, and the folder synced.
-    pub(super) fn changes_of_the_folder(&self) -> (u64, u64) {
+    /// How often a file was created, and the folder synced.
+    pub(super) fn folder_changes(&self) -> (u64, u64) {
         let state = self.0.borrow();
         (state.creations, state.directory_syncs)
     }
@@ -298,8 +297,8 @@ impl DiskFile for TestFile {
 
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = self.disk.0.borrow_mut();
-        let spent = state.spend().and_then(|()| state.take_room(self.content, bytes.len()));
-        // A disk that is full takes what still fits.
+        let spent = state.spend().and_then(|()| state.take_space(self.content, bytes.len()));
+        // A full disk accepts what still fits.
         let bytes = if spent.is_ok() { bytes } else { &bytes[..bytes.len() / 2] };
         state.writes += 1;
         let content = &mut state.contents[self.content];

@@ -55,16 +55,16 @@ impl<D: Disk> Worker<D> {
     /// Carries out all jobs, and leaves `jobs` empty.
     ///
     /// All writes come first, with one sync and their completions, then the other jobs in their
-    /// order. Only [`Job::InstallSnapshot`] keeps its place among the writes: all jobs before it are
-    /// done before it. Each job has exactly one completion, that of [`Job::TakeSnapshot`] perhaps in
-    /// a later call; only [`Job::MarkCommit`] has none.
+    /// order. Only [`Job::InstallSnapshot`] keeps its place among the writes: all jobs before it
+    /// are done before it. Each job has exactly one completion, that of [`Job::TakeSnapshot`]
+    /// perhaps in a later call; only [`Job::MarkCommit`] has none.
     ///
     /// Then one block (256 KiB) of a snapshot is written, and 1 MiB of the next segment's file is
     /// prepared, so that no write waits for more than that. Returns whether more of this work
-    /// remains: the driver should then call `run` again soon, with or without jobs. A snapshot whose
-    /// source has nothing yet does not count
-    /// ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)): the driver calls `run`
-    /// when the next piece has arrived.
+    /// remains: the driver should then call `run` again soon, with or without jobs. A snapshot
+    /// whose source has nothing yet does not count
+    /// ([`SnapshotSource::from_pieces`](super::SnapshotSource::from_pieces)): the driver calls
+    /// `run` when the next piece has arrived.
     ///
     /// A snapshot that cannot be written completes as [`Completion::SnapshotFailed`], and the log
     /// goes on. After any other failure every job, of this batch and of all later ones, completes
@@ -112,8 +112,8 @@ impl<D: Disk> Worker<D> {
             .then_some(position)
     }
 
-    /// Whether to call [`Worker::write_mark`] now, because a [`Job::MarkCommit`] was among the jobs.
-    /// No completion waits for the mark.
+    /// Whether to call [`Worker::write_mark`] now, because a [`Job::MarkCommit`] was among the
+    /// jobs. No completion waits for the mark.
     pub fn wants_mark(&self) -> bool {
         self.wants_mark
     }

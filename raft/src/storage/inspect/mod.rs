@@ -3,8 +3,8 @@
 //! The reports show what the log and the snapshots hold, what is damaged, and what opening the log
 //! would do. A damaged segment is read on both sides of the damage.
 //!
-//! The folder is not locked, so a node may be running on it. Its last frames may then look torn, and
-//! a file may be removed before it is read.
+//! The folder is not locked, so a node may be running on it. Its last frames may then look torn,
+//! and a file may be removed before it is read.
 
 pub(super) mod overlay;
 mod segment;

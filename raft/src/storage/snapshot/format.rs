@@ -51,7 +51,8 @@ pub(in crate::storage) struct SnapshotHeader {
 }
 
 impl SnapshotHeader {
-    /// The header of a snapshot of this log. It does not name the node, so every node may send it on.
+    /// The header of a snapshot of this log. It does not name the node, so every node may send it
+    /// on.
     pub(in crate::storage) fn new(identity: &Identity, meta: SnapshotMeta) -> SnapshotHeader {
         SnapshotHeader { cluster: identity.cluster, group: identity.group, meta }
     }

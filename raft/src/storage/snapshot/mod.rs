@@ -31,8 +31,8 @@ const WRITING_SUFFIX: &str = ".snap.new";
 /// The suffix while this node receives the snapshot from another one.
 const RECEIVING_SUFFIX: &str = ".snap.part";
 
-/// How much is written without a sync, at most, in bytes. A write may have to wait for the last sync,
-/// so that must be short.
+/// How much is written without a sync, at most, in bytes. A write may have to wait for the last
+/// sync, so that must be short.
 const SYNC_BYTES: u64 = 1 << 20;
 
 /// The name of the snapshot whose last entry has this index.

@@ -67,8 +67,8 @@ impl FoundSnapshots {
         Ok(found)
     }
 
-    /// For a log that begins after `base`: if no whole snapshot reaches `base`, uses a damaged one of
-    /// this cluster of which the header is whole.
+    /// For a log that begins after `base`: if no whole snapshot reaches `base`, uses a damaged one
+    /// of this cluster of which the header is whole.
     ///
     /// The header has all that the core must know. Another node will send what the state machine
     /// needs.
@@ -214,7 +214,8 @@ impl<F: DiskFile> SnapshotStore<F> {
 
     /// Makes a whole and synced file the newest snapshot, by renaming it durably.
     ///
-    /// Removes older snapshots, except one that has been read since the last snapshot was published.
+    /// Removes older snapshots, except one that has been read since the last snapshot was
+    /// published.
     pub(in crate::storage) fn publish<D: Disk<File = F>>(
         &mut self,
         disk: &mut D,
@@ -289,8 +290,8 @@ impl<F: DiskFile> SnapshotStore<F> {
 }
 
 impl<F: DiskFile> OpenSnapshot<F> {
-    /// Checks the parts that end in this chunk, unless reading began further on in the file. A chunk
-    /// that is read again has been checked before.
+    /// Checks the parts that end in this chunk, unless reading began further on in the file. A
+    /// chunk that is read again has been checked before.
     fn check(&mut self, chunk: &Chunk) -> Result<(), ScanError> {
         if self.scanner.is_complete()
             || chunk.offset > self.scanner.position() + MAX_BLOCK_BYTES as u64

@@ -44,10 +44,13 @@ pub(crate) fn proposal() -> impl Strategy<Value = Proposal> {
         2 => command().prop_map(Proposal::Command),
         1 => in_session.prop_map(|(session, sequence, acknowledged, command)| {
             let session = SessionId(session);
-            Proposal::SessionCommand(SessionCommand { session, sequence, acknowledged, command }.into())
+            let in_session = SessionCommand { session, sequence, acknowledged, command };
+            Proposal::SessionCommand(in_session.into())
         }),
-        1 => (any::<u64>(), any::<u64>()).prop_map(|(ttl_ms, salt)| Proposal::OpenSession { ttl_ms, salt }),
-        1 => any::<u64>().prop_map(|session| Proposal::CloseSession { session: SessionId(session) }),
+        1 => (any::<u64>(), any::<u64>())
+            .prop_map(|(ttl_ms, salt)| Proposal::OpenSession { ttl_ms, salt }),
+        1 => any::<u64>()
+            .prop_map(|session| Proposal::CloseSession { session: SessionId(session) }),
     ]
 }
 
@@ -55,7 +58,8 @@ pub(crate) fn entry() -> impl Strategy<Value = Entry> {
     let payload = prop_oneof![
         1 => Just(Payload::Noop),
         4 => proposal().prop_map(Payload::from),
-        1 => configuration().prop_map(|configuration| Payload::Configuration(Box::new(configuration))),
+        1 => configuration()
+            .prop_map(|configuration| Payload::Configuration(Box::new(configuration))),
     ];
     (any::<u64>(), any::<u64>(), any::<u64>(), payload).prop_map(|(index, term, stamp, payload)| {
         Entry { index: Index(index), term: Term(term), stamp: Stamp(stamp), payload }
@@ -90,7 +94,7 @@ fn write() -> impl Strategy<Value = Write> {
 
 proptest! {
     #[test]
-    fn proposals_return(proposal in proposal()) {
+    fn proposals_are_read_back(proposal in proposal()) {
         let mut out = BytesMut::new();
         codec::put_proposal(&mut out, &proposal);
         prop_assert_eq!(codec::get_proposal(&mut Decoder::new(&out[..])), Ok(proposal.clone()));
@@ -98,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn entries_return(entry in entry()) {
+    fn entries_are_read_back(entry in entry()) {
         let mut out = BytesMut::new();
         codec::put_entry(&mut out, &entry);
         prop_assert_eq!(out.len(), codec::entry_bytes(&entry));
@@ -108,7 +112,11 @@ proptest! {
     }
 
     #[test]
-    fn steps_return_and_break_without_panic(write in write(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn writes_are_read_back_and_damage_never_panics(
+        write in write(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         for format in [FrameFormat::V2, FrameFormat::V3] {
             let mut out = Vec::new();
             body::put_write(&mut out, &write, format);
@@ -116,7 +124,8 @@ proptest! {
             let mut said = write.clone();
             if format == FrameFormat::V2 {
                 (said.commit, said.peer_records) = (Index(0), Vec::new());
-                said.hard_state = said.hard_state.map(|hard_state| HardState { forgot: None, ..hard_state });
+                let forget = |hard_state| HardState { forgot: None, ..hard_state };
+                said.hard_state = said.hard_state.map(forget);
             }
             prop_assert_eq!(body::get_write(Bytes::from(out.clone()), format), Ok(said));
             let at = at.index(out.len());
@@ -127,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_no_panic(noise in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..300)) {
         let bytes = Bytes::from(noise);
         for format in [FrameFormat::V2, FrameFormat::V3] {
             let _ = body::get_write(bytes.clone(), format);
@@ -140,7 +149,7 @@ proptest! {
 
     /// Frames whose checksums are right and whose content is not: what only a bug or malice makes.
     #[test]
-    fn sealed_nonsense_is_refused_or_taken_but_never_a_panic(
+    fn noise_with_a_right_checksum_never_panics(
         body in prop::collection::vec(any::<u8>(), 0..80),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -175,7 +184,7 @@ proptest! {
 }
 
 #[test]
-fn an_absurd_count_takes_no_memory() {
+fn a_damaged_count_reserves_no_memory() {
     let mut claims = vec![0u8];
     claims.extend_from_slice(&u32::MAX.to_le_bytes());
     claims.extend_from_slice(&[0; 100]);

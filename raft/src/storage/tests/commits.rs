@@ -1,4 +1,4 @@
-//! What the log says of the commit index: never more than it holds, never less than before.
+//! The commit index in the log never exceeds its last entry, and never falls.
 
 use super::*;
 use crate::core::Done;
@@ -19,7 +19,7 @@ fn saved(disk: &TestDisk) -> Index {
 }
 
 #[test]
-fn the_idle_mark_says_what_no_frame_has_said() {
+fn a_mark_holds_a_commit_index_that_no_frame_holds() {
     let (disk, log) = written(5);
     let mut worker = Worker::new(log);
     let idle = |worker: &mut Worker<TestDisk>| {
@@ -36,7 +36,7 @@ fn the_idle_mark_says_what_no_frame_has_said() {
     worker.log_mut().commit_to(Index(4)).unwrap();
     idle(&mut worker);
     assert_eq!(saved(&disk), Index(5), "it never falls");
-    // An opening repeats it, and is durable.
+    // A segment header repeats it, and is durable.
     drop(worker);
     drop(reopen(&disk));
     disk.lose_unsynced();
@@ -44,7 +44,7 @@ fn the_idle_mark_says_what_no_frame_has_said() {
 }
 
 #[test]
-fn a_mark_in_format_2_says_nothing_of_it() {
+fn a_mark_of_format_2_holds_no_commit_index() {
     let disk = TestDisk::default();
     let base = initial_configuration().at_feature_level(FeatureLevel::BASE);
     let mut log = Log::create(disk.clone(), &identity(), &base, OPTIONS).unwrap();
@@ -99,7 +99,7 @@ fn a_commit_index_beyond_the_log_is_rejected() {
 }
 
 #[test]
-fn what_is_committed_is_not_truncated_in_the_next_life() {
+fn committed_entries_are_not_truncated_after_a_restart() {
     let (disk, mut log) = written(5);
     log.append(&Write { commit: Index(4), ..entries(vec![command(6, 1, 9)]) }).unwrap();
     log.sync().unwrap();
@@ -153,10 +153,10 @@ fn a_saved_commit_index_beyond_the_log_is_corruption() {
     }
 }
 
-/// Marks that a later sync made durable are not written again; the number of the last frame may not
-/// fall for that. Other nodes know how far this log was durable.
+/// Durable marks are not written again, but the number of the last frame must not fall: other nodes
+/// know how far this log was durable.
 #[test]
-fn the_number_of_the_last_frame_outlives_an_opening() {
+fn opening_never_lowers_the_number_of_the_last_frame() {
     let (disk, mut log) = written(5);
     for commit in [1, 2, 3, 4] {
         log.commit_to(Index(commit)).unwrap();

@@ -1,4 +1,4 @@
-//! What a log lets go of, and what it begins with afterwards.
+//! Which entries a log removes, and where it begins afterwards.
 
 use super::snapshots::{content, file_of, meta, name, run, take, worker_with};
 use super::*;
@@ -9,7 +9,7 @@ fn segments(disk: &TestDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".log")).collect()
 }
 
-/// A worker with entries 1 to 60, some eleven to a segment.
+/// A worker with entries 1 to 60, about eleven in a segment.
 fn long(disk: &TestDisk) -> Worker<TestDisk> {
     let worker = worker_with(disk, 60);
     assert!(segments(disk).len() > 4);
@@ -17,7 +17,7 @@ fn long(disk: &TestDisk) -> Worker<TestDisk> {
 }
 
 #[test]
-fn only_what_a_snapshot_includes_goes() {
+fn only_entries_that_a_snapshot_includes_are_removed() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
     let before = segments(&disk);
@@ -29,7 +29,7 @@ fn only_what_a_snapshot_includes_goes() {
     assert!(segments(&disk).len() < before.len());
     let log = worker.log_mut();
     assert_eq!(read(log, first.0, 99, usize::MAX).len() as u64, 61 - first.0);
-    assert_eq!(read(log, first.0 - 1, 99, usize::MAX), [], "below the first there is nothing");
+    assert_eq!(read(log, first.0 - 1, 99, usize::MAX), [], "no entry is below the first");
     disk.lose_unsynced();
     let (mut log, recovered) = reopen(&disk);
     assert_eq!(log.first_index(), first);
@@ -39,7 +39,7 @@ fn only_what_a_snapshot_includes_goes() {
 }
 
 #[test]
-fn configurations_of_the_part_that_is_gone_are_not_forgotten() {
+fn configurations_of_removed_entries_stay_known() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
     let other = Configuration::of_voters([(NodeId(7), Member::default())]);
@@ -61,10 +61,10 @@ fn configurations_of_the_part_that_is_gone_are_not_forgotten() {
 }
 
 #[test]
-fn a_log_does_not_begin_where_what_its_opening_says_was_truncated() {
+fn a_log_never_begins_with_a_stale_segment_header() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
-    // The last segments' openings speak of entries that are now replaced.
+    // The last segments' headers name entries that are now replaced.
     let write = Write {
         truncate_from: Some(Index(35)),
         ..entries((35..41).map(|i| command(i, 2, 300)).collect())
@@ -101,7 +101,7 @@ fn receive(worker: &mut Worker<TestDisk>, index: u64, term: u64) {
 }
 
 #[test]
-fn what_follows_an_installed_snapshot_stays_if_it_matches() {
+fn entries_after_an_installed_snapshot_stay_if_it_matches() {
     for (index, term, last) in
         [(30, 1, 60), (60, 1, 60), (30, 2, 30), (60, 2, 60), (61, 1, 61), (90, 4, 90)]
     {
@@ -159,14 +159,14 @@ fn writes_after_an_installation_are_done_after_it() {
 }
 
 #[test]
-fn a_snapshot_that_is_needed_and_names_nothing_is_refused() {
+fn a_needed_snapshot_without_a_header_is_refused() {
     let disk = TestDisk::default();
     let mut worker = long(&disk);
     take(&mut worker, 20, 1, b"older");
     worker.log_mut().compact(Index(21)).unwrap();
     drop(worker);
     let mut bytes = disk.bytes(&name(20));
-    // In its header.
+    // The header is damaged.
     let at = 40;
     bytes[at] ^= 4;
     let damaged = disk.copy();
@@ -185,19 +185,20 @@ fn a_snapshot_that_is_needed_and_names_nothing_is_refused() {
 }
 
 #[test]
-fn an_installed_snapshot_that_is_gone_is_named() {
+fn the_error_names_a_missing_installed_snapshot() {
     let mut disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     receive(&mut worker, 40, 2);
     drop(worker);
     disk.remove(&name(40)).unwrap();
-    assert!(
-        matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(40))
-    );
+    assert!(matches!(
+        Log::open(disk, OPTIONS),
+        Err(StorageError::Corrupt { file, .. }) if file == name(40)
+    ));
 }
 
 #[test]
-fn a_snapshot_without_its_log_is_no_empty_folder() {
+fn a_folder_with_only_a_snapshot_is_not_empty() {
     let mut disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, b"x");
@@ -212,7 +213,7 @@ fn a_snapshot_without_its_log_is_no_empty_folder() {
     ));
     let opened = Log::open_or_create(disk.clone(), OPTIONS, || unreachable!("there was a log"));
     assert!(matches!(opened, Err(StorageError::EndLost { .. })));
-    // Without the second mark, as in a folder of an earlier version.
+    // Without SYNCED, as in a folder of an earlier version.
     disk.remove("SYNCED").unwrap();
     assert!(matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { .. })));
 }
@@ -230,13 +231,14 @@ fn another_clusters_snapshot_is_refused() {
     log.sync().unwrap();
     take(&mut Worker::new(log), 4, 1, b"x");
     disk.set_bytes(&name(4), other.bytes(&name(4)));
-    assert!(
-        matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == name(4))
-    );
+    assert!(matches!(
+        Log::open(disk, OPTIONS),
+        Err(StorageError::Corrupt { file, .. }) if file == name(4)
+    ));
 }
 
-/// A byte of this snapshot's content turns over.
-fn rot(disk: &TestDisk, index: u64) {
+/// Flips bits of one byte of this snapshot's content.
+fn damage(disk: &TestDisk, index: u64) {
     let mut bytes = disk.bytes(&name(index));
     let at = bytes.len() - 20;
     bytes[at] ^= 1;
@@ -244,14 +246,14 @@ fn rot(disk: &TestDisk, index: u64) {
 }
 
 #[test]
-fn a_log_whose_snapshot_is_damaged_is_whole_and_takes_another() {
+fn a_log_with_a_damaged_snapshot_installs_another() {
     for again in [30, 40] {
         let disk = TestDisk::default();
         let mut worker = long(&disk);
         take(&mut worker, 30, 1, b"a state of a few bytes");
         let first = worker.log_mut().compact(Index(31)).unwrap();
         drop(worker);
-        rot(&disk, 30);
+        damage(&disk, 30);
         let (log, recovered) = reopen(&disk);
         assert!(recovered.lacks_snapshot && recovered.damaged_snapshots.len() == 1);
         assert_eq!(recovered.saved.snapshot, Some(meta(30, 1)));
@@ -260,7 +262,7 @@ fn a_log_whose_snapshot_is_damaged_is_whole_and_takes_another() {
         let read_chunk =
             Job::ReadChunk(ReadChunk { id: 1, index: Index(30), offset: 0, limit_bytes: 1_000 });
         let none = Completion::Done(Done::ChunkRead { id: 1, chunk: None });
-        assert_eq!(run(&mut worker, [read_chunk]), [none], "nobody else is given it");
+        assert_eq!(run(&mut worker, [read_chunk]), [none], "a damaged snapshot is not sent");
         let file = file_of(&meta(again, 1), b"another state");
         let chunk = Chunk { offset: 0, total_bytes: file.len() as u64, data: file.into() };
         let installed = run(
@@ -291,11 +293,11 @@ fn a_log_that_does_not_reach_its_damaged_snapshot_is_refused() {
     take(&mut worker, 30, 1, b"a state of a few bytes");
     worker.log_mut().compact(Index(31)).unwrap();
     drop(worker);
-    // As after a crash within an install: the name is there, and the log does not follow it yet.
+    // As after a crash while it was installed: it has its name, and the log does not follow it yet.
     disk.clone().create(&name(90), 0).unwrap();
     disk.set_bytes(&name(90), file_of(&meta(90, 1), b"a newer state"));
     disk.clone().remove(&name(30)).unwrap();
-    rot(&disk, 90);
+    damage(&disk, 90);
     let error = Log::open(disk, OPTIONS).unwrap_err();
     assert!(error.to_string().contains("the log does not reach entry 90"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Damage before what a whole snapshot includes: the log begins after it.
+//! Damage below a whole snapshot: the log begins after it.
 
 use super::snapshots::{run, take, worker_with};
 use super::*;
@@ -8,7 +8,7 @@ fn segments(disk: &TestDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".log")).collect()
 }
 
-/// Entries 1 to 60, some eleven to a segment, with a snapshot up to 40.
+/// Entries 1 to 60, about eleven in a segment, with a snapshot up to 40.
 fn disk_with_snapshot() -> TestDisk {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 60);
@@ -23,14 +23,13 @@ fn beginning(disk: &TestDisk) -> (u64, Option<String>) {
     let first = log.first_index();
     assert!(first <= Index(41), "the snapshot reaches the log");
     let (mut log, again) = reopen(disk);
-    assert_eq!(again.damaged_segment, None, "what was damaged is gone");
+    assert_eq!(again.damaged_segment, None, "the damaged segment is removed");
     assert_eq!(log.first_index(), first);
     assert_eq!(read(&mut log, first.0, 60, usize::MAX).len() as u64, 61 - first.0);
     (first.0, recovered.damaged_segment.map(|damaged| damaged.file))
 }
 
-/// The segments that hold nothing but entries which the snapshot includes, and the first one after
-/// them.
+/// The segments that hold only entries which the snapshot includes, and the first one after them.
 fn covered(disk: &TestDisk) -> (Vec<String>, String) {
     let mut names = segments(disk);
     let holds_more = |name: &String| {
@@ -46,7 +45,7 @@ fn covered(disk: &TestDisk) -> (Vec<String>, String) {
 }
 
 #[test]
-fn one_flipped_bit_in_what_a_snapshot_covers_is_passed_over() {
+fn a_flipped_bit_below_a_snapshot_is_passed_over() {
     let disk = disk_with_snapshot();
     let (covered, _) = covered(&disk);
     for name in &covered {
@@ -65,7 +64,7 @@ fn one_flipped_bit_in_what_a_snapshot_covers_is_passed_over() {
 }
 
 #[test]
-fn segments_that_are_missing_before_a_snapshot_are_not_missed() {
+fn segments_missing_below_a_snapshot_are_no_error() {
     let disk = disk_with_snapshot();
     let (covered, _) = covered(&disk);
     for missing in 0..1 << covered.len() {
@@ -89,7 +88,7 @@ pub(crate) fn damage_that_may_hide_a_vote_is_refused() {
         let mut bytes = whole.clone();
         bytes[at] ^= 4;
         disk.set_bytes(&next, bytes);
-        // The snapshot includes the entry, and not what else the frame may say.
+        // The snapshot includes the entry, but not the vote that the frame may hold.
         match Log::open(disk, OPTIONS) {
             Err(StorageError::Corrupt { file, .. }) => assert_eq!(file, next),
             other => panic!("{other:?}"),
@@ -98,10 +97,10 @@ pub(crate) fn damage_that_may_hide_a_vote_is_refused() {
 }
 
 #[test]
-fn a_log_begins_where_nothing_was_truncated_since() {
+fn a_log_begins_with_a_segment_whose_header_is_true() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 60);
-    // The openings of the last segments speak of entries that are now replaced.
+    // The headers of the last segments name entries that are now replaced.
     let write = Write {
         truncate_from: Some(Index(30)),
         ..entries((30..41).map(|i| command(i, 2, 300)).collect())

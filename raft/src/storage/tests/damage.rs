@@ -1,27 +1,27 @@
-//! Torn tails are cut, damage before them is refused, and what another life of the file left behind
-//! never fits.
+//! A torn tail is cut off, damage before it is refused, and old frames of a recycled file are
+//! ignored.
 
 use super::*;
 use crate::storage::StorageError;
 use crate::storage::{body, frame};
 
-/// A disk with a synced log of `settled` writes whose mark is written, and `loose` writes after it
-/// that are not synced; the last segment's name; where the loose ones begin and end in it.
-fn disk_with(settled: &[Write], loose: &[Write]) -> (TestDisk, String, usize, usize) {
+/// A disk with a log of `synced` writes, a mark, and then `unsynced` writes. Returns also the last
+/// segment's name, and where the unsynced writes begin and end in it.
+fn disk_with(synced: &[Write], unsynced: &[Write]) -> (TestDisk, String, usize, usize) {
     let disk = TestDisk::default();
     let mut log = create(&disk);
-    for write in settled {
+    for write in synced {
         log.append(write).unwrap();
     }
     log.sync().unwrap();
     log.write_mark().unwrap();
     let name = disk.names().pop().unwrap();
     let start = end_of(&disk.bytes(&name));
-    for write in loose {
+    for write in unsynced {
         log.append(write).unwrap();
     }
     read(&mut log, 1, 0, 0);
-    assert_eq!(disk.names().pop().unwrap(), name, "the loose writes are in the same segment");
+    assert_eq!(disk.names().pop().unwrap(), name, "the unsynced writes are in the same segment");
     let end = end_of(&disk.bytes(&name));
     (disk, name, start, end)
 }
@@ -50,8 +50,8 @@ fn model_of<'a>(writes: impl IntoIterator<Item = &'a Write>) -> Model {
 
 #[test]
 fn a_tear_at_any_byte_keeps_whole_writes_only() {
-    let (settled, loose) = (small_writes(1, 3), small_writes(4, 4));
-    let (disk, name, start, end) = disk_with(&settled, &loose);
+    let (synced, unsynced) = (small_writes(1, 3), small_writes(4, 4));
+    let (disk, name, start, end) = disk_with(&synced, &unsynced);
     let whole = disk.bytes(&name);
     for cut in start..=end {
         for filler in [0u8, 0xFF] {
@@ -64,18 +64,18 @@ fn a_tear_at_any_byte_keeps_whole_writes_only() {
             disk.set_bytes(&name, bytes);
             let (mut log, recovered) = reopen(&disk);
             let found = Model::of(&mut log, &recovered.saved);
-            found.agrees_with(&recovered.saved);
+            found.assert_matches(&recovered.saved);
             let kept = found.entries.len();
-            assert!(kept >= settled.len());
-            assert_eq!(found, model_of(settled.iter().chain(&loose).take(kept)));
-            assert_eq!(recovered.rewritten, (kept - settled.len()) as u64);
+            assert!(kept >= synced.len());
+            assert_eq!(found, model_of(synced.iter().chain(&unsynced).take(kept)));
+            assert_eq!(recovered.rewritten, (kept - synced.len()) as u64);
             assert_eq!(recovered.torn.map(|torn| torn.offset), torn_at);
         }
     }
 }
 
 #[test]
-fn one_flipped_bit_in_what_was_synced_is_refused() {
+fn a_flipped_bit_in_a_synced_frame_is_refused() {
     let (disk, name, start, _) = disk_with(&workload(), &[]);
     let mark = start - frame::total_bytes(0);
     for file in disk.names() {
@@ -113,8 +113,8 @@ fn a_flipped_bit_in_the_mark_itself_loses_nothing() {
 
 #[test]
 fn damage_is_judged_by_marks_past_it() {
-    // Two batches; the second's frames carry the mark that settles the first. A hole in the first
-    // is corruption, though the chain breaks there; a hole in the second is a tear.
+    // Two batches; the second's frames carry the mark of the first. A hole in the first is
+    // corruption, although the chain breaks there; a hole in the second is a torn write.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     let name = disk.names().pop().unwrap();
@@ -127,7 +127,7 @@ fn damage_is_judged_by_marks_past_it() {
         ends.push(end_of(&disk.bytes(&name)));
     }
     let whole = disk.bytes(&name);
-    // Without the second mark, as in a folder of an earlier version.
+    // Without SYNCED, as in a folder of an earlier version.
     let mut disk = disk.copy();
     crate::storage::Disk::remove(&mut disk, "SYNCED").unwrap();
     for (at, is_corrupt) in [(ends[0] - 20, true), (ends[0] + 60, false), (ends[1] - 20, false)] {
@@ -144,7 +144,7 @@ fn damage_is_judged_by_marks_past_it() {
 }
 
 #[test]
-fn old_frames_never_fit() {
+fn old_frames_never_continue_the_chain() {
     // The first segment's frames, whole and in order, in the place where the second segment's next
     // frame would be.
     let disk = TestDisk::default();
@@ -175,7 +175,7 @@ fn old_frames_never_fit() {
 }
 
 #[test]
-fn each_link_to_the_frame_before_counts() {
+fn every_link_of_the_chain_is_checked() {
     let (disk, name, start, _) = disk_with(&small_writes(1, 3), &[]);
     let whole = disk.bytes(&name);
     let last = frame::parse(&whole[start - frame::total_bytes(0)..]).unwrap();
@@ -210,8 +210,7 @@ fn each_link_to_the_frame_before_counts() {
         assert_eq!(recovered.saved.terms.last_index(), Index(3), "{stranger:?}");
         assert_eq!(recovered.torn.unwrap().offset, start as u64);
     }
-    // Past a gap, only this segment's own later frames are believed when they say that the gap was
-    // on disk.
+    // Past a gap, only the marks of this segment's own later frames count.
     let believed =
         frame::FrameHeader { sequence: next.sequence + 1, synced: next.sequence, ..next };
     assert!(matches!(with_next(&believed, 64), Err(StorageError::Corrupt { .. })));
@@ -236,9 +235,10 @@ fn a_missing_or_exchanged_segment_is_refused() {
     for missing in &names[..names.len() - 1] {
         let mut disk = disk.copy();
         crate::storage::Disk::remove(&mut disk, missing).unwrap();
-        assert!(
-            matches!(Log::open(disk, OPTIONS), Err(StorageError::Corrupt { file, .. }) if file == *missing)
-        );
+        assert!(matches!(
+            Log::open(disk, OPTIONS),
+            Err(StorageError::Corrupt { file, .. }) if file == *missing
+        ));
     }
     let exchanged = disk.copy();
     exchanged.set_bytes(&names[1], disk.bytes(&names[0]));
@@ -252,7 +252,7 @@ fn a_missing_or_exchanged_segment_is_refused() {
 }
 
 #[test]
-fn a_later_format_is_named() {
+fn the_error_names_an_unknown_format() {
     let disk = TestDisk::default();
     drop(create(&disk));
     let name = disk.names().pop().unwrap();
@@ -282,7 +282,7 @@ fn noise_in_place_of_a_segment_is_refused() {
 }
 
 #[test]
-fn rot_is_noticed_when_read() {
+fn damage_is_noticed_when_read() {
     let (disk, name, start, _) = disk_with(&small_writes(1, 3), &[]);
     let (mut log, _) = reopen(&disk);
     let mut bytes = disk.bytes(&name);
@@ -292,8 +292,7 @@ fn rot_is_noticed_when_read() {
     assert!(matches!(log.read(&fetch), Err(StorageError::Corrupt { .. })));
 }
 
-/// Writes the opening of a segment once more, changed, with a checksum that is right; and the link
-/// to it in the frame after.
+/// Changes a segment's header, and corrects its checksum and the link of the next frame.
 fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::SegmentHeader)) {
     let frame = frame::parse(bytes).unwrap();
     let body =
@@ -304,7 +303,7 @@ fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::SegmentHeader)) {
     frame::begin(&mut made);
     segment_header.put(&mut made);
     let checksum = frame::finish(&mut made, 0, &frame.header);
-    assert_eq!(made.len(), frame.total_bytes(), "it takes as much room as before");
+    assert_eq!(made.len(), frame.total_bytes(), "the header has the same length as before");
     bytes[..made.len()].copy_from_slice(&made);
     // The next frame names this one's checksum.
     if let Ok(next) = frame::parse(&bytes[made.len()..]) {
@@ -316,8 +315,8 @@ fn reseal(bytes: &mut [u8], change: impl FnOnce(&mut body::SegmentHeader)) {
 }
 
 #[test]
-fn an_opening_that_contradicts_the_log_is_refused() {
-    // The last segment holds nothing but its opening, so no later frame can tell.
+fn a_segment_header_that_contradicts_the_log_is_refused() {
+    // The last segment holds only its header, so no later frame contradicts it.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     log.append(&Write {
@@ -346,7 +345,7 @@ fn an_opening_that_contradicts_the_log_is_refused() {
         reseal(&mut bytes, change);
         disk.set_bytes(&last, bytes);
         match Log::open(disk, OPTIONS) {
-            Ok(_) => assert_eq!(at, 0, "only the opening as it was is taken"),
+            Ok(_) => assert_eq!(at, 0, "only the unchanged header is accepted"),
             Err(StorageError::Corrupt { file, offset: 0, .. }) => assert!(at > 0 && file == last),
             other => panic!("{at}: {other:?}"),
         }

@@ -1,5 +1,4 @@
-//! The mark of a state that is not that of a majority: until another snapshot is installed, or none
-//! may be wrong.
+//! The file `DIVERGED` stays until another snapshot is installed, or no snapshot can be wrong.
 
 use super::snapshots::{content, file_of, meta, run, take, worker_with};
 use super::*;
@@ -18,7 +17,7 @@ fn mark(worker: &mut Worker<TestDisk>, agreed: u64) {
     assert_eq!(completions, [Completion::Done(Done::DivergenceMarked)]);
 }
 
-/// Another node's snapshot of this index arrives whole.
+/// Installs another node's snapshot of this index.
 fn install(worker: &mut Worker<TestDisk>, index: u64) -> bool {
     let meta = SnapshotMeta { digest: None, ..meta(index, 1) };
     let data = Bytes::from(file_of(&meta, &content(Index(index))));
@@ -32,7 +31,7 @@ fn install(worker: &mut Worker<TestDisk>, index: u64) -> bool {
 }
 
 #[test]
-fn a_snapshot_that_may_be_wrong_is_known_after_a_restart() {
+fn a_diverged_snapshot_is_known_after_a_restart() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, b"wrong");
@@ -40,12 +39,12 @@ fn a_snapshot_that_may_be_wrong_is_known_after_a_restart() {
     disk.lose_unsynced();
     let (log, recovered) = reopen(&disk);
     assert_eq!(recovered.saved.divergence, Some(divergence(3)));
-    assert_eq!(recovered.saved.snapshot, Some(meta(4, 1)), "it stands for the log");
+    assert_eq!(recovered.saved.snapshot, Some(meta(4, 1)), "the log begins after it");
     assert!(log.is_diverged());
 }
 
 #[test]
-fn a_snapshot_taken_before_the_last_agreement_is_right() {
+fn a_snapshot_before_the_last_agreement_is_not_diverged() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, b"right");
@@ -53,14 +52,14 @@ fn a_snapshot_taken_before_the_last_agreement_is_right() {
     let (log, recovered) = reopen(&disk);
     assert_eq!((recovered.saved.divergence, log.is_diverged()), (None, false));
     drop(log);
-    // And so is what it takes then.
+    // And so is the next one.
     let mut worker = Worker::new(reopen(&disk).0);
     take(&mut worker, 5, 1, b"right");
     assert_eq!(reopen(&disk).1.saved.divergence, None);
 }
 
 #[test]
-fn another_nodes_snapshot_ends_it_whichever_is_newer() {
+fn another_nodes_snapshot_removes_the_mark() {
     for index in [4, 5] {
         let disk = TestDisk::default();
         let mut worker = worker_with(&disk, 6);
@@ -75,17 +74,16 @@ fn another_nodes_snapshot_ends_it_whichever_is_newer() {
         assert_eq!(snapshots::read_to_end(reader), content(Index(index)));
         assert_eq!(log.last_index(), Index(6), "the log stays");
     }
-    // Of one that is older, or that is not marked, nothing is taken.
+    // An older snapshot is not installed.
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 6);
     take(&mut worker, 4, 1, b"own");
     assert!(!install(&mut worker, 3));
 }
 
-/// However far the node has come when it dies: either the mark is there, or the snapshot is another
-/// node's.
+/// After a crash at any operation, either the mark exists or the snapshot is another node's.
 #[test]
-fn no_crash_brings_a_wrong_state_back() {
+fn no_crash_restores_a_diverged_state() {
     for operations in 0..40 {
         for durable in [false, true] {
             let disk = TestDisk::default();
@@ -111,9 +109,9 @@ fn no_crash_brings_a_wrong_state_back() {
     }
 }
 
-/// The node died while it wrote the mark: it had not said yet that the mark is there.
+/// The node crashed while it wrote the mark, and has not reported it.
 #[test]
-fn a_mark_that_was_not_finished_is_removed() {
+fn an_unfinished_mark_is_removed() {
     let mut disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, b"right");

@@ -1,5 +1,5 @@
-//! The operating system's own refusal: a file system without room. It needs a mount, which only
-//! root can make; elsewhere it is skipped, with a line that says so.
+//! A full file system of the operating system. The test mounts one, which needs root; otherwise it
+//! prints that it is skipped.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +13,7 @@ use crate::storage::{Completion, Job, RealDisk, StorageError, Worker};
 const SEGMENTS: LogOptions = LogOptions { segment_bytes: 64 << 10, tail_bytes: 500 };
 const ENTRY_BYTES: usize = 3000;
 
-/// Something mounted on a folder, until this is dropped.
+/// A mount, until it is dropped.
 struct Mount {
     path: PathBuf,
 }
@@ -55,14 +55,14 @@ fn open(path: &Path) -> Result<(Log<RealDisk>, Recovered), StorageError> {
     Log::open(RealDisk::open(path).unwrap(), SEGMENTS)
 }
 
-/// Writes until the disk refuses. Returns the last entry that was acknowledged, and the error;
-/// after it, nothing is acknowledged.
+/// Writes until the disk refuses. Returns the last acknowledged entry, and the error. Nothing is
+/// acknowledged after the error.
 fn write_until_refused(log: Log<RealDisk>) -> (u64, StorageError) {
     let mut worker = Worker::new(log);
     let mut acknowledged = worker.log().last_index().0;
     loop {
         let index = acknowledged + 1;
-        assert!(index < 100_000, "the disk takes everything");
+        assert!(index < 100_000, "the disk never gets full");
         let mut failure = None;
         worker.run(&mut VecDeque::from([Job::Write(write(index))]), &mut |completion| {
             match completion {
@@ -85,12 +85,12 @@ fn write_until_refused(log: Log<RealDisk>) -> (u64, StorageError) {
     }
 }
 
-/// The write of one entry, numbered as the entry is.
+/// The write of one entry, with the entry's index as its sequence.
 fn write(index: u64) -> Write {
     Write { sequence: index, ..entries(vec![command(index, 1, ENTRY_BYTES)]) }
 }
 
-/// The log holds everything that was acknowledged, and goes on.
+/// The log holds everything that was acknowledged, and accepts more.
 fn goes_on(path: &Path, acknowledged: u64) {
     let (mut log, recovered) = open(path).unwrap();
     let last = log.last_index().0;
@@ -109,7 +109,7 @@ fn goes_on(path: &Path, acknowledged: u64) {
 }
 
 #[test]
-fn a_file_system_without_room_is_told_and_nothing_is_lost() {
+fn a_full_file_system_is_reported_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let Some(mount) =
         Mount::new(&folder.path().join("full"), &["-t", "tmpfs", "-o", "size=600k", "tmpfs"])
@@ -124,7 +124,8 @@ fn a_file_system_without_room_is_told_and_nothing_is_lost() {
     )
     .unwrap();
     let mut acknowledged = 0;
-    // Started again while it is full: refused, or a little more is taken; never is anything lost.
+    // Started again while the disk is full: the log is refused or accepts a little more, and loses
+    // nothing.
     let mut log = Some(log);
     for _ in 0..3 {
         let error = match log.take().map_or_else(|| open(&mount.path).map(|(log, _)| log), Ok) {
@@ -137,7 +138,10 @@ fn a_file_system_without_room_is_told_and_nothing_is_lost() {
             Err(error) => error,
         };
         assert!(
-            matches!(&error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+            matches!(
+                &error,
+                StorageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull
+            ),
             "{error}"
         );
         assert!(error.to_string().contains("free some space and start the node again"), "{error}");

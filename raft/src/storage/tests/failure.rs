@@ -26,9 +26,9 @@ fn nothing_happens_after_a_failed_sync() {
 }
 
 #[test]
-fn what_opening_hands_over_is_durable() {
-    // A sync fails, the kernel still shows the bytes, the process starts again: now they count, so
-    // they must be on disk.
+fn what_opening_returns_is_durable() {
+    // A sync fails, the kernel still shows the bytes, and the process starts again. Now the bytes
+    // count, so they must be on disk.
     let disk = TestDisk::default();
     let mut log = create(&disk);
     log.append(&entries(vec![command(1, 1, 9)])).unwrap();
@@ -80,7 +80,7 @@ fn open_and_compare(disk: &TestDisk, states: Option<&[Model]>) {
     match (Log::open(disk.clone(), OPTIONS), states) {
         (Ok((mut log, recovered)), states) => {
             let found = Model::of(&mut log, &recovered.saved);
-            found.agrees_with(&recovered.saved);
+            found.assert_matches(&recovered.saved);
             assert!(
                 states.map_or(found == Model::default(), |states| states.contains(&found)),
                 "{found:?}"
@@ -117,8 +117,8 @@ fn a_crash_after_any_operation_loses_nothing_synced() {
     }
 }
 
-/// Opening fails after any number of operations, the machine crashes, and opening again finds the
-/// same.
+/// Opening fails after any number of operations, the machine crashes, and the next opening finds
+/// the same.
 fn crash_while_opening(disk: &TestDisk, states: Option<&[Model]>) {
     for operations in 0.. {
         let disk = disk.copy();
@@ -174,7 +174,7 @@ fn contradictions_are_rejected_and_change_nothing() {
 }
 
 #[test]
-fn a_log_is_made_once() {
+fn a_log_is_created_once() {
     let disk = TestDisk::default();
     assert_eq!(Log::open(disk.clone(), OPTIONS).unwrap_err(), StorageError::NoLog);
     drop(create(&disk));
@@ -205,7 +205,7 @@ fn a_batch_is_one_write_one_sync_and_one_mark() {
     let (writes, syncs) = (disk.writes(), disk.syncs());
     let fetch = || Job::Fetch(Fetch { id: 9, from: Index(2), to: Index(3), limit_bytes: 1000 });
     let completions = run(&mut worker, [job(1, 1), fetch(), job(2, 2), job(3, 3)]);
-    // The second mark is a write of its own.
+    // SYNCED is another write.
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (2, 1));
     let written = |sequence| Completion::Done(Done::Written { sequence });
     let fetched = Completion::Done(Done::Fetched {
@@ -213,10 +213,10 @@ fn a_batch_is_one_write_one_sync_and_one_mark() {
         entries: vec![command(2, 1, 30), command(3, 1, 30)],
     });
     assert_eq!(completions, [written(1), written(2), written(3), fetched]);
-    // Fetches alone, and writes that change nothing, sync nothing.
+    // A batch of fetches, and writes that change nothing, needs no sync.
     run(&mut worker, [fetch(), Job::Write(Write { sequence: 4, ..entries(vec![]) })]);
     assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (2, 1));
-    // The mark is one write more, once, and no sync.
+    // The mark is one more write, once, without a sync.
     for _ in 0..2 {
         worker.write_mark(&mut |completion| panic!("{completion:?}"));
         assert_eq!((disk.writes() - writes, disk.syncs() - syncs), (3, 1));
@@ -224,7 +224,7 @@ fn a_batch_is_one_write_one_sync_and_one_mark() {
 }
 
 #[test]
-fn a_batch_that_fails_fails_whole_and_for_good() {
+fn after_a_failed_batch_every_job_fails() {
     for operations in [0, 1] {
         let disk = TestDisk::default();
         let mut worker = Worker::new(create(&disk));
@@ -246,7 +246,7 @@ fn a_batch_that_fails_fails_whole_and_for_good() {
 }
 
 #[test]
-fn a_failing_mark_is_told() {
+fn a_failing_mark_is_reported() {
     let disk = TestDisk::default();
     let mut worker = Worker::new(create(&disk));
     run(&mut worker, [job(1, 1)]);

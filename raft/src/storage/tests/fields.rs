@@ -1,7 +1,7 @@
-//! No value of any saved field makes a node panic: it is refused as corrupt, or lived with.
+//! No value of a saved field makes a node panic: it is refused as corruption or accepted.
 //!
-//! Every field is changed where it is decoded, and written once more with checksums and a chain
-//! that are right: nothing but the value itself can be refused.
+//! Every field is changed, and written again with right checksums and a right chain, so that only
+//! the value itself can be refused.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ use crate::types::{
     Life, LogPosition, Now, PeerRecord, SessionCommand, SessionId, SnapshotMeta, Time,
 };
 
-/// A frame taken apart.
+/// A decoded frame.
 #[derive(Clone, Debug)]
 enum Content {
     SegmentHeader(Box<SegmentHeader>),
@@ -54,7 +54,7 @@ fn parse(bytes: &[u8]) -> Vec<Piece> {
     pieces
 }
 
-/// The segment of these pieces: `sequence` and `previous` of all but the first follow from the
+/// The segment of these frames. `sequence` and `previous` of all but the first follow from the
 /// frame before.
 fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
     let mut out = Vec::new();
@@ -77,25 +77,24 @@ fn assemble(pieces: &[Piece], length: usize) -> Vec<u8> {
     out
 }
 
-/// A field, of those that a frame of this kind has, gets this value. What has no such field stays
-/// as it is.
+/// Sets a field to this value, if a frame of this kind has the field.
 fn set(piece: &mut Piece, field: usize, value: u64) {
     let Piece { header, content } = piece;
     match (field, content) {
         (0, _) => header.sequence = value,
         (1, _) => header.synced = value,
         (2, Content::SegmentHeader(segment_header)) => {
-            set_opening(segment_header, value as usize % 24, value)
+            set_segment_header(segment_header, value as usize % 24, value)
         }
         (field, Content::SegmentHeader(segment_header)) => {
-            set_opening(segment_header, field - 2, value)
+            set_segment_header(segment_header, field - 2, value)
         }
-        (field, Content::Step(write)) => set_step(write, field - 2, value),
+        (field, Content::Step(write)) => set_write(write, field - 2, value),
         _ => {}
     }
 }
 
-fn set_opening(segment_header: &mut SegmentHeader, field: usize, value: u64) {
+fn set_segment_header(segment_header: &mut SegmentHeader, field: usize, value: u64) {
     match field {
         0 => segment_header.segment = value,
         1 => segment_header.origin = value,
@@ -130,7 +129,7 @@ fn record(value: u64) -> PeerRecord {
     PeerRecord { life: Life { count: value, nonce: value }, position }
 }
 
-fn set_step(write: &mut Write, field: usize, value: u64) {
+fn set_write(write: &mut Write, field: usize, value: u64) {
     let mut list = write.entries.iter().cloned().collect::<Vec<_>>();
     match field {
         0 => write.truncate_from = Some(Index(value)),
@@ -141,7 +140,7 @@ fn set_step(write: &mut Write, field: usize, value: u64) {
             set_hard_state(&mut state, field - 3, value);
             write.hard_state = Some(state);
         }
-        // All entries move there.
+        // All entries get indexes from there on.
         7 => list
             .iter_mut()
             .zip(value..=u64::MAX)
@@ -176,8 +175,8 @@ fn set_step(write: &mut Write, field: usize, value: u64) {
     write.entries = list.into();
 }
 
-/// What is opened must not panic, nor what is made of it and driven for a while.
-fn lives(disk: &TestDisk) {
+/// Opens the log and runs a replica on it for a while. Neither may panic.
+fn open_and_run(disk: &TestDisk) {
     let Ok((log, recovered)) = Log::open(disk.clone(), OPTIONS) else { return };
     let mut config = core::Config::new(recovered.identity.node);
     config.seed = 7;
@@ -218,17 +217,17 @@ fn lives(disk: &TestDisk) {
     }
 }
 
-fn survives(disk: &TestDisk, what: &str) {
-    let opened = catch_unwind(AssertUnwindSafe(|| lives(disk)));
+fn assert_no_panic(disk: &TestDisk, what: &str) {
+    let opened = catch_unwind(AssertUnwindSafe(|| open_and_run(disk)));
     assert!(opened.is_ok(), "{what}");
 }
 
-/// Values that break arithmetic.
+/// Values on which arithmetic overflows.
 const EXTREMES: [u64; 10] =
     [0, 1, 2, 3, 1 << 40, 1 << 62, (1 << 62) + 1, u64::MAX / 2 + 1, u64::MAX - 1, u64::MAX];
 
-/// A log with everything in it, of one voter, so that it is led.
-fn varied() -> TestDisk {
+/// A log of one voter with every kind of content.
+fn log_with_every_field() -> TestDisk {
     let disk = TestDisk::default();
     let alone = Configuration::of_voters([(
         NodeId(2),
@@ -253,7 +252,7 @@ fn varied() -> TestDisk {
 
 #[test]
 fn no_value_of_a_frames_field_panics() {
-    let disk = varied();
+    let disk = log_with_every_field();
     let name = disk.names().pop().unwrap();
     let bytes = disk.bytes(&name);
     let pieces = parse(&bytes);
@@ -261,8 +260,7 @@ fn no_value_of_a_frames_field_panics() {
     for at in 0..pieces.len() {
         for field in 0..18 {
             for value in EXTREMES {
-                // With and without the second mark, which would refuse some of them before they are
-                // looked at.
+                // With and without SYNCED, with which some values are refused before they are read.
                 for is_marked in [true, false] {
                     let mut copy = disk.copy();
                     let mut pieces = pieces.clone();
@@ -271,7 +269,7 @@ fn no_value_of_a_frames_field_panics() {
                     if !is_marked {
                         crate::storage::Disk::remove(&mut copy, "SYNCED").unwrap();
                     }
-                    survives(&copy, &format!("frame {at}, field {field}, value {value}"));
+                    assert_no_panic(&copy, &format!("frame {at}, field {field}, value {value}"));
                 }
             }
         }
@@ -300,14 +298,14 @@ fn no_value_of_a_snapshots_field_panics() {
             let made = crate::storage::Disk::create(&mut disk.clone(), &name, 0);
             assert!(made.is_ok());
             disk.set_bytes(&name, file);
-            survives(&disk, &format!("snapshot {meta:?}"));
+            assert_no_panic(&disk, &format!("snapshot {meta:?}"));
         }
     }
 }
 
 #[test]
-fn no_value_of_the_second_mark_panics() {
-    let disk = varied();
+fn no_value_of_synced_panics() {
+    let disk = log_with_every_field();
     let mark = disk.bytes("SYNCED");
     for at in (16..80).step_by(8) {
         for value in EXTREMES {
@@ -318,7 +316,7 @@ fn no_value_of_the_second_mark_panics() {
                 bytes[slot..slot + 4].copy_from_slice(&checksum.to_le_bytes());
             }
             disk.set_bytes("SYNCED", bytes);
-            survives(&disk.copy(), &format!("second mark, byte {at}, value {value}"));
+            assert_no_panic(&disk.copy(), &format!("SYNCED, byte {at}, value {value}"));
         }
     }
 }
@@ -328,9 +326,12 @@ proptest! {
 
     #[test]
     fn no_values_of_several_fields_panic(
-        changes in prop::collection::vec((0usize..6, 0usize..18, prop::sample::select(EXTREMES.to_vec())), 1..6),
+        changes in prop::collection::vec(
+            (0usize..6, 0usize..18, prop::sample::select(EXTREMES.to_vec())),
+            1..6,
+        ),
     ) {
-        let disk = varied();
+        let disk = log_with_every_field();
         let name = disk.names().pop().unwrap();
         let bytes = disk.bytes(&name);
         let mut pieces = parse(&bytes);
@@ -339,6 +340,6 @@ proptest! {
             set(&mut pieces[at], field, value);
         }
         disk.set_bytes(&name, assemble(&pieces, bytes.len()));
-        survives(&disk, &format!("{changes:?}"));
+        assert_no_panic(&disk, &format!("{changes:?}"));
     }
 }

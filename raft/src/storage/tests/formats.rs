@@ -1,4 +1,4 @@
-//! Two formats of one log: which is written when, and what each says.
+//! The two formats of frames: which one is written when, and what it holds.
 
 use super::*;
 use crate::storage::frame::{self, FrameFormat};
@@ -24,8 +24,8 @@ fn configuration(index: u64, configuration: Configuration) -> Entry {
     Entry { payload: Payload::Configuration(Box::new(configuration)), ..command(index, 1, 0) }
 }
 
-/// A write that says all that format 3 adds.
-fn telling(index: u64) -> Write {
+/// A write with everything that format 3 adds.
+fn write_of_format_3(index: u64) -> Write {
     let position = LogPosition { sequence: 7, term: Term(1), index: Index(3) };
     let record = PeerRecord { life: Life { count: 2, nonce: 9 }, position };
     Write {
@@ -39,19 +39,19 @@ fn telling(index: u64) -> Write {
 fn a_log_is_written_in_format_2_until_features_are_enabled() {
     let disk = TestDisk::default();
     let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
-    log.append(&telling(1)).unwrap();
+    log.append(&write_of_format_3(1)).unwrap();
     log.sync().unwrap();
     assert_eq!(formats(&disk), [FrameFormat::V2; 2]);
     let (mut log, recovered) = reopen(&disk);
     let said = (recovered.saved.commit, recovered.saved.life, recovered.saved.peer_records.len());
-    assert_eq!(said, (Index(0), 0, 0), "format 2 does not say");
+    assert_eq!(said, (Index(0), 0, 0), "format 2 holds none of these");
 
     log.append(&entries(vec![configuration(2, initial_configuration())])).unwrap();
-    log.append(&telling(3)).unwrap();
+    log.append(&write_of_format_3(3)).unwrap();
     log.sync().unwrap();
     assert_eq!(formats(&disk), [FrameFormat::V2, FrameFormat::V2, FrameFormat::V3]);
     let (_, recovered) = reopen(&disk);
-    assert_eq!(formats(&disk)[0], FrameFormat::V3, "and so is every opening from now on");
+    assert_eq!(formats(&disk)[0], FrameFormat::V3, "and so is every later segment header");
     let saved = recovered.saved;
     assert_eq!((saved.commit, saved.life, saved.peer_records.len()), (Index(3), 1, 1));
     assert_eq!(saved.initial_configuration.feature_level, FeatureLevel::BASE);
@@ -59,15 +59,15 @@ fn a_log_is_written_in_format_2_until_features_are_enabled() {
     assert_eq!(reopen(&disk).1.saved.life, 2);
 }
 
-/// Frames of format 2 cannot hold records of peers, nor the mark of a disk that forgot. A segment
-/// that begins after the upgrade holds them in its opening, and the log is opened all the same.
+/// Frames of format 2 hold neither the records of peers nor the mark of a disk that forgot. The
+/// header of a segment that begins after the upgrade holds them, and the log can be opened.
 #[test]
-fn a_segment_may_hold_what_frames_of_format_2_left_out() {
+fn a_segment_header_may_hold_what_format_2_leaves_out() {
     let forgot = HardState { term: Term(1), forgot: Some(Index(77)), ..HardState::default() };
     for hard_state in [None, Some(forgot)] {
         let disk = TestDisk::default();
         let mut log = Log::create(disk.clone(), &identity(), &at_base(), OPTIONS).unwrap();
-        log.append(&Write { hard_state, ..telling(1) }).unwrap();
+        log.append(&Write { hard_state, ..write_of_format_3(1) }).unwrap();
         log.append(&entries(vec![configuration(2, initial_configuration())])).unwrap();
         for index in 3..40 {
             log.append(&entries(vec![command(index, 1, 300)])).unwrap();
@@ -76,16 +76,16 @@ fn a_segment_may_hold_what_frames_of_format_2_left_out() {
         assert_eq!(formats(&disk)[0], FrameFormat::V3, "a segment that began after the upgrade");
         let (_, recovered) = reopen(&disk);
         let saved = recovered.saved;
-        assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
+        assert_eq!(saved.peer_records, write_of_format_3(1).peer_records.into_iter().collect());
         assert_eq!(saved.hard_state, hard_state.unwrap_or_default());
         assert_eq!(saved.terms.last_index(), Index(39));
         reopen(&disk);
     }
 }
 
-/// Another leader may replace the entry that raised the feature level. Were the log to return to
-/// format 2, which has no room for it, a later opening would repeat a life: peers would take the
-/// node for a copy of itself, and its mark of a disk that forgot would be gone.
+/// Another leader may replace the entry that raised the feature level. If the log then returned to
+/// format 2, it would not hold the count of lives: peers would take the node for a copy of itself.
+/// The mark of a disk that forgot would be lost, too.
 #[test]
 fn a_log_keeps_its_format_when_the_upgrade_is_truncated() {
     let disk = TestDisk::default();
@@ -120,7 +120,7 @@ fn each_opening_of_a_log_is_a_new_life_on_disk() {
 }
 
 #[test]
-fn a_log_is_durable_at_least_as_far_in_its_next_life() {
+fn opening_never_lowers_the_durable_position() {
     let disk = TestDisk::default();
     let mut log = create(&disk);
     for life in 0..5 {
@@ -146,11 +146,11 @@ fn a_log_is_durable_at_least_as_far_in_its_next_life() {
 }
 
 #[test]
-fn what_format_3_adds_outlives_segments() {
+fn what_format_3_adds_survives_compaction() {
     let disk = TestDisk::default();
     let mut log = create(&disk);
     let forgot = HardState { term: Term(4), forgot: Some(Index(77)), ..HardState::default() };
-    log.append(&Write { hard_state: Some(forgot), ..telling(1) }).unwrap();
+    log.append(&Write { hard_state: Some(forgot), ..write_of_format_3(1) }).unwrap();
     for index in 2..40 {
         log.append(&entries(vec![command(index, 4, 300)])).unwrap();
     }
@@ -158,11 +158,11 @@ fn what_format_3_adds_outlives_segments() {
     let (_, recovered) = reopen(&disk);
     let saved = recovered.saved;
     assert_eq!((saved.hard_state, saved.commit), (forgot, Index(1)));
-    assert_eq!(saved.peer_records, telling(1).peer_records.into_iter().collect());
+    assert_eq!(saved.peer_records, write_of_format_3(1).peer_records.into_iter().collect());
 }
 
-/// A folder as version 0.1.0 wrote it: an opening, a step with a vote and two entries, and a mark,
-/// all in format 2.
+/// A folder as version 0.1.0 wrote it: a segment header, a write with a vote and two entries, and a
+/// mark, all in format 2.
 #[test]
 fn a_log_of_version_0_1_0_is_opened() {
     let disk = TestDisk::default();

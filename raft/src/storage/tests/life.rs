@@ -1,6 +1,5 @@
-//! A worker's whole life against a model: writes, truncations, snapshots taken and received,
-//! compactions, and a power failure after any operation of the disk that keeps any part of what was
-//! not synced.
+//! A worker against a model: writes, truncations, snapshots written and received, compactions, and
+//! a power failure after any operation of the disk, which keeps any part of what was not synced.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,15 +13,15 @@ use crate::storage::{Completion, SnapshotSource, StorageError, Worker};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Payload sizes; by how much the term rises before; how many of the last entries go, as far as
-    /// they may.
+    /// Payload sizes; by how much the term rises before; how many of the last entries are
+    /// truncated, at most.
     Write(Vec<usize>, u64, u64),
     HardState(u64),
-    /// So many entries before the last.
+    /// How many entries before the last the snapshot ends.
     Take(u64),
-    /// So many entries before the last.
+    /// How many entries before the last the log is compacted to.
     Compact(u64),
-    /// A snapshot so many entries before or after the last, of a term so much higher.
+    /// How many entries after the last the snapshot ends, and by how much its term is higher.
     Install(i64, u64),
     Reopen,
 }
@@ -31,7 +30,7 @@ enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct State {
     hard_state: HardState,
-    /// The entry before the first: a snapshot has taken the place of everything before.
+    /// The entry before the first: a snapshot includes everything up to it.
     base: (Index, Term),
     entries: Vec<Entry>,
 }
@@ -67,12 +66,12 @@ impl State {
 struct Life {
     disk: TestDisk,
     worker: Worker<TestDisk>,
-    /// What is durable, and then what the disk may have got to in the batch at hand.
+    /// The durable state, and then the states that the current batch may lead to.
     states: Vec<State>,
-    /// Every snapshot begun or received, and what must be durable of them.
+    /// Every snapshot begun or received, and which of them must be durable.
     snapshots: Vec<SnapshotMeta>,
     durable_snapshot: Index,
-    /// Nothing up to here may be truncated.
+    /// The last entry that must not be truncated.
     committed: Index,
     failure: Option<StorageError>,
 }
@@ -98,11 +97,11 @@ impl Life {
         }
     }
 
-    /// The same up to here, on a disk of its own.
+    /// A copy, on a disk of its own.
     fn copy(&self) -> Life {
         let disk = self.disk.copy();
         let (states, snapshots) = (self.states.clone(), self.snapshots.clone());
-        // Nothing of the worker matters to a process that starts.
+        // A process that starts needs nothing of the old worker.
         let worker = Worker::new(create(&TestDisk::default()));
         Life { disk, states, snapshots, worker, failure: None, ..*self }
     }
@@ -173,7 +172,7 @@ impl Life {
         }
     }
 
-    /// Does a step. `false`: the disk has failed on the way.
+    /// Does a step. Returns `false` if the disk has failed.
     fn step(&mut self, step: &Step) -> bool {
         let jobs = self.jobs(step);
         let mut failure = None;
@@ -185,8 +184,11 @@ impl Life {
                 *durable = (*durable).max(index);
             }
             Completion::Done(_) | Completion::Synced { .. } => {}
-            // Who cannot remove what there is of it either has a disk that fails.
-            Completion::SnapshotFailed { error, .. } => panic!("the disk fails for good: {error}"),
+            // On a disk that fails, the unfinished snapshot cannot be removed: the log fails
+            // instead.
+            Completion::SnapshotFailed { error, .. } => {
+                panic!("the disk fails every operation: {error}")
+            }
             Completion::Failed(error) => failure = Some(error),
         };
         self.worker.run(&mut VecDeque::from(jobs), &mut complete);
@@ -202,7 +204,7 @@ impl Life {
         true
     }
 
-    /// Starts the node again. `false`: the disk has failed on the way.
+    /// Starts the node again. Returns `false` if the disk has failed.
     fn open(&mut self) -> bool {
         let (mut log, recovered) = match Log::open(self.disk.clone(), OPTIONS) {
             Ok(opened) => opened,
@@ -217,16 +219,13 @@ impl Life {
         assert_eq!(found, initial_configuration());
         assert_eq!(snapshot.as_ref(), log.snapshot());
         let index = snapshot.as_ref().map_or(Index(0), |meta| meta.index);
-        assert!(
-            index >= self.durable_snapshot,
-            "{index} is older than what was said to be durable"
-        );
+        assert!(index >= self.durable_snapshot, "{index} is older than what was reported durable");
         self.durable_snapshot = index;
         if let Some(snapshot) = &snapshot {
             assert!(self.snapshots.contains(snapshot));
             assert_eq!(terms.term_at(index), Some(snapshot.term), "the log follows the snapshot");
             assert_eq!(read_to_end(log.snapshot_reader().unwrap().unwrap()), content(index));
-            // One that was being installed counts as soon as it has its name.
+            // A snapshot that was being installed counts as soon as it has its name.
             let installed = self.states.iter().map(|state| {
                 let mut state = state.clone();
                 state.follow(snapshot);
@@ -234,7 +233,7 @@ impl Life {
             });
             self.states = self.states.iter().cloned().chain(installed).collect();
         }
-        assert!(terms.base() <= index, "what is gone is in the snapshot");
+        assert!(terms.base() <= index, "the snapshot includes all removed entries");
         assert_eq!(terms.last_index(), log.last_index());
         let first = log.first_index();
         let found = read(&mut log, first.0, u64::MAX, usize::MAX);
@@ -258,7 +257,7 @@ impl Life {
         true
     }
 
-    /// The log holds the end of the state, from where it begins.
+    /// Checks that the log holds the end of the state, from its first entry on.
     fn holds(&mut self, state: &State) {
         let log = self.worker.log_mut();
         assert_eq!(log.last_index(), state.last().0);
@@ -280,7 +279,11 @@ impl Life {
 fn step() -> impl Strategy<Value = Step> {
     let size = || prop_oneof![8 => 0usize..300, 1 => 0usize..6000];
     prop_oneof![
-        10 => (prop::collection::vec(size(), 1..6), prop_oneof![3 => Just(0u64), 1 => Just(1)], prop_oneof![4 => Just(0u64), 1 => 1u64..9])
+        10 => (
+            prop::collection::vec(size(), 1..6),
+            prop_oneof![3 => Just(0u64), 1 => Just(1)],
+            prop_oneof![4 => Just(0u64), 1 => 1u64..9],
+        )
             .prop_map(|(sizes, rise, cut)| Step::Write(sizes, rise, cut)),
         1 => (0u64..3).prop_map(Step::HardState),
         3 => (0u64..12).prop_map(Step::Take),
@@ -294,8 +297,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
     #[test]
-    fn holds_what_was_promised_whatever_happens(
-        lives in prop::collection::vec((prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), any::<u64>()), 1..4),
+    fn every_promise_is_kept(
+        lives in prop::collection::vec(
+            (prop::collection::vec(step(), 1..25), 0u64..250, any::<u64>(), any::<u64>()),
+            1..4,
+        ),
     ) {
         let mut life = Life::new();
         for (steps, operations, sectors, changes) in lives {
@@ -307,7 +313,7 @@ proptest! {
     }
 }
 
-/// A bit of everything, several segments of it.
+/// Steps of every kind, which fill several segments.
 fn script() -> Vec<Step> {
     let writes = |count| (0..count).map(|_| Step::Write(vec![300, 300, 300, 300], 0, 0));
     writes(6)
@@ -356,8 +362,8 @@ fn a_crash_after_any_operation_keeps_every_promise() {
     }
 }
 
-/// Opening fails after any number of operations, the machine crashes, and opening again finds the
-/// same.
+/// Opening fails after any number of operations, the machine crashes, and the next opening finds
+/// the same.
 fn crash_while_opening(life: &Life) {
     let (_, expected) = reopen(&life.disk.copy());
     for operations in 0.. {
@@ -367,7 +373,7 @@ fn crash_while_opening(life: &Life) {
         disk.fail_after(None);
         disk.lose_unsynced();
         let (_, again) = reopen(&disk);
-        // Whether the opening that was cut short counts as a life depends on how far it came.
+        // Whether the interrupted opening counts depends on how far it came.
         assert!((expected.saved.life..=expected.saved.life + 1).contains(&again.saved.life));
         let (life, position) = (expected.saved.life, expected.saved.position);
         assert_eq!(Saved { life, position, ..again.saved }, expected.saved);
@@ -377,8 +383,8 @@ fn crash_while_opening(life: &Life) {
     }
 }
 
-/// The process is killed: the next one sees what is not on the disk. Opening fails after any number
-/// of operations, the machine crashes, and what is opened then keeps every promise, and can be
+/// The process is killed, so the next one sees bytes that are not on the disk. Opening fails after
+/// any number of operations and the machine crashes. The log then keeps every promise, and can be
 /// opened again.
 fn crash_while_opening_after_a_kill(life: &Life) {
     for operations in 0.. {
@@ -390,7 +396,7 @@ fn crash_while_opening_after_a_kill(life: &Life) {
     }
 }
 
-/// Opens, and is killed after so many operations, unless it is open before.
+/// Opens the log in a process that is killed after `operations`. Returns also whether it was open.
 fn killed_while_opening(life: &Life, operations: u64) -> (Life, bool) {
     let killed = life.copy();
     killed.disk.fail_after(Some(operations));
@@ -410,7 +416,7 @@ fn every_crash_keeps_the_promises(life: &Life) {
 }
 
 #[test]
-fn a_crash_after_two_openings_that_were_killed_keeps_every_promise() {
+fn two_killed_openings_and_a_crash_keep_every_promise() {
     for operations in [40, 80, 120, 160] {
         let mut life = Life::new();
         life.disk.fail_after(Some(operations));
@@ -432,7 +438,7 @@ fn a_crash_after_two_openings_that_were_killed_keeps_every_promise() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_nothing_is_lost() {
+fn a_full_disk_is_reported_and_loses_nothing() {
     for operations in 0.. {
         let mut life = Life::new();
         life.disk.fail_as(io::ErrorKind::StorageFull);
@@ -443,7 +449,10 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         for _ in 0..2 {
             let error = life.failure.take().unwrap();
             assert!(
-                matches!(&error, StorageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
+                matches!(
+                    &error,
+                    StorageError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull
+                ),
                 "{error}"
             );
             let text = error.to_string();

@@ -111,8 +111,8 @@ impl Model {
         Model { hard_state: saved.hard_state, entries: read_all(log) }
     }
 
-    /// Whether what opening handed over tells of this.
-    pub(super) fn agrees_with(&self, saved: &Saved) {
+    /// Checks that opening has returned this state.
+    pub(super) fn assert_matches(&self, saved: &Saved) {
         assert_eq!(saved.hard_state, self.hard_state);
         assert_eq!(saved.initial_configuration, initial_configuration());
         assert_eq!(saved.terms.last_index(), Index(self.entries.len() as u64));
@@ -143,7 +143,7 @@ pub(super) fn read(log: &mut Log<TestDisk>, from: u64, to: u64, limit_bytes: usi
     log.read(&Fetch { id: 1, from: Index(from), to: Index(to), limit_bytes }).unwrap()
 }
 
-/// A mixed workload of small writes, each valid after the one before it; crosses segments.
+/// Small writes of all kinds, each valid after the one before it. They fill several segments.
 pub(super) fn workload() -> Vec<Write> {
     let configured = Entry {
         payload: Payload::Configuration(Box::new(initial_configuration())),

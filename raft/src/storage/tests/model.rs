@@ -1,4 +1,4 @@
-//! The log against a model: a list of entries, and a term and a vote.
+//! The log against a model: a list of entries, a term and a vote.
 
 use proptest::prelude::*;
 
@@ -6,17 +6,17 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Payload sizes, and by how much the term rises before.
+    /// Payload sizes, and by how much the term rises before them.
     Append(Vec<usize>, u64),
-    /// How many of the last entries go, then payload sizes in a higher term.
+    /// How many of the last entries are truncated, then payload sizes in a higher term.
     Replace(u64, Vec<usize>),
     Configure,
     HardState(u64),
     Sync,
     Mark,
-    /// The process dies, the machine does not.
+    /// The process is killed, the machine goes on.
     Reopen,
-    /// The machine dies; of each file's unsynced 512-byte sectors, those whose bit is set survive.
+    /// The machine crashes. Of each file's unsynced 512-byte sectors those stay whose bit is set.
     Crash(u64),
 }
 
@@ -24,8 +24,10 @@ fn step() -> impl Strategy<Value = Step> {
     let size = || prop_oneof![8 => 0usize..200, 1 => 0usize..9000];
     let sizes = || prop::collection::vec(size(), 1..5);
     prop_oneof![
-        8 => (sizes(), prop_oneof![3 => Just(0u64), 1 => Just(1)]).prop_map(|(sizes, rise)| Step::Append(sizes, rise)),
-        2 => (0u64..8, prop::collection::vec(size(), 0..3)).prop_map(|(count, sizes)| Step::Replace(count, sizes)),
+        8 => (sizes(), prop_oneof![3 => Just(0u64), 1 => Just(1)])
+            .prop_map(|(sizes, rise)| Step::Append(sizes, rise)),
+        2 => (0u64..8, prop::collection::vec(size(), 0..3))
+            .prop_map(|(count, sizes)| Step::Replace(count, sizes)),
         1 => Just(Step::Configure),
         2 => (0u64..4).prop_map(Step::HardState),
         5 => Just(Step::Sync),
@@ -35,14 +37,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-struct Run {
+struct LogRun {
     disk: TestDisk,
     log: Log<TestDisk>,
     /// The state after the last sync, and after each write since.
     states: Vec<Model>,
 }
 
-impl Run {
+impl LogRun {
     fn model(&self) -> &Model {
         self.states.last().unwrap()
     }
@@ -54,7 +56,7 @@ impl Run {
         self.states.push(model);
     }
 
-    fn settle(&mut self, index: usize) {
+    fn drop_states_before(&mut self, index: usize) {
         self.states = vec![self.states[index].clone()];
     }
 
@@ -85,13 +87,12 @@ impl Run {
             }
             Step::Sync => {
                 self.log.sync().unwrap();
-                self.settle(self.states.len() - 1);
+                self.drop_states_before(self.states.len() - 1);
             }
             Step::Mark => self.log.write_mark().unwrap(),
             Step::Reopen => self.recover(),
             Step::Crash(keep) => {
-                // What waits in the log's memory goes to the file, as a batch would before its
-                // sync.
+                // A read writes the log's buffer to the file, as a batch does before its sync.
                 read(&mut self.log, 1, 0, 0);
                 tear(&self.disk, keep);
                 self.recover();
@@ -105,9 +106,9 @@ impl Run {
         let (mut log, recovered) = reopen(&self.disk);
         assert_eq!(recovered.identity, identity());
         let found = Model::of(&mut log, &recovered.saved);
-        found.agrees_with(&recovered.saved);
+        found.assert_matches(&recovered.saved);
         let state = self.states.iter().rposition(|state| *state == found);
-        self.settle(
+        self.drop_states_before(
             state
                 .expect("what was found is what was written, up to some write after the last sync"),
         );
@@ -143,7 +144,7 @@ proptest! {
     fn holds_what_was_written(steps in prop::collection::vec(step(), 1..40)) {
         let disk = TestDisk::default();
         let log = create(&disk);
-        let mut run = Run { disk, log, states: vec![Model::default()] };
+        let mut run = LogRun { disk, log, states: vec![Model::default()] };
         for step in steps {
             run.step(step);
         }
@@ -160,13 +161,14 @@ proptest! {
     ) {
         let disk = TestDisk::default();
         let mut log = create(&disk);
-        let all: Vec<Entry> = (1..).zip(&sizes).map(|(index, &bytes)| command(index, 1, bytes)).collect();
+        let entry = |(index, &bytes): (u64, &usize)| command(index, 1, bytes);
+        let all: Vec<Entry> = (1..).zip(&sizes).map(entry).collect();
         for batch in all.chunks(batch) {
             log.append(&entries(batch.to_vec())).unwrap();
         }
         let found = read(&mut log, from, from + length, limit_bytes);
-        let mut expected: Vec<Entry> =
-            all.into_iter().filter(|entry| (from..=from + length).contains(&entry.index.0)).collect();
+        let is_wanted = |entry: &Entry| (from..=from + length).contains(&entry.index.0);
+        let mut expected: Vec<Entry> = all.into_iter().filter(is_wanted).collect();
         let mut left = limit_bytes;
         let fitting = expected
             .iter()

@@ -1,4 +1,4 @@
-//! The next segment's file is ready before it is needed, and found whatever name a crash leaves it.
+//! The next segment's file is prepared in time, and found under any name that a crash leaves.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,7 @@ use crate::storage::{Job, StorageError, Worker};
 const NEXT: &str = "0000000000000002.next";
 const SEGMENT: &str = "0000000000000002.log";
 
-/// Appends until the next segment's file has its name; returns how many entries there are.
+/// Appends until the next segment's file exists. Returns the number of entries.
 fn half_full(disk: &TestDisk, worker: &mut Worker<TestDisk>) -> u64 {
     let is_there = || disk.names().iter().any(|name| name.ends_with(".next"));
     while !is_there() {
@@ -30,25 +30,25 @@ fn fill(worker: &mut Worker<TestDisk>) {
 }
 
 #[test]
-fn a_write_that_finds_the_segment_full_makes_no_file_and_syncs_no_folder() {
+fn a_full_segment_costs_its_write_no_new_file() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
     half_full(&disk, &mut worker);
     while worker.run(&mut VecDeque::new(), &mut |completion| panic!("{completion:?}")) {}
-    let before = disk.changes_of_the_folder();
-    // Not through the worker, which would go on to prepare.
+    let before = disk.folder_changes();
+    // Not through the worker, which would prepare the next file.
     let log = worker.log_mut();
     while log.segment_files().len() == 1 {
         let next = log.last_index().0 + 1;
         log.append(&entries(vec![command(next, 1, 300)])).unwrap();
         log.sync().unwrap();
     }
-    assert_eq!(disk.changes_of_the_folder(), before);
+    assert_eq!(disk.folder_changes(), before);
     assert!(disk.names().contains(&SEGMENT.to_owned()) && !disk.names().contains(&NEXT.to_owned()));
 }
 
 #[test]
-fn a_segment_is_found_under_the_name_that_its_file_was_made_ready_under() {
+fn a_segment_is_found_under_its_prepared_name() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
     half_full(&disk, &mut worker);
@@ -58,7 +58,7 @@ fn a_segment_is_found_under_the_name_that_its_file_was_made_ready_under() {
     disk.lose_unsynced();
     assert!(
         disk.names().contains(&NEXT.to_owned()),
-        "the crash has undone the renaming: {:?}",
+        "the crash has undone the rename: {:?}",
         disk.names()
     );
     let (mut log, recovered) = reopen(&disk);
@@ -68,7 +68,7 @@ fn a_segment_is_found_under_the_name_that_its_file_was_made_ready_under() {
 }
 
 #[test]
-fn a_file_that_has_not_become_a_segment_is_removed() {
+fn a_prepared_file_without_frames_is_removed() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
     let last = half_full(&disk, &mut worker);
@@ -79,12 +79,12 @@ fn a_file_that_has_not_become_a_segment_is_removed() {
 }
 
 #[test]
-fn damage_to_it_is_no_reason_to_forget_it() {
+fn a_damaged_prepared_segment_is_refused() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
     half_full(&disk, &mut worker);
     fill(&mut worker);
-    // A mark says that the entry after the opening is on the disk.
+    // A mark says that the entry after the segment header is durable.
     worker.write_mark(&mut |completion| panic!("{completion:?}"));
     drop(worker);
     let whole = disk.bytes(SEGMENT);
@@ -104,7 +104,7 @@ fn damage_to_it_is_no_reason_to_forget_it() {
 }
 
 #[test]
-fn a_disk_without_room_for_it_is_told_when_it_is_needed() {
+fn a_failure_to_prepare_is_reported_when_needed() {
     let disk = TestDisk::default();
     let mut log = create(&disk);
     disk.fail_as(io::ErrorKind::StorageFull);
@@ -115,9 +115,9 @@ fn a_disk_without_room_for_it_is_told_when_it_is_needed() {
         next += 1;
     }
     disk.fail_after(Some(0));
-    assert!(!log.prepare_next_segment().unwrap(), "it is given up, not an error");
+    assert!(!log.prepare_next_segment().unwrap(), "a failure to prepare is no error");
     disk.fail_after(None);
-    assert!(!log.prepare_next_segment().unwrap(), "and not tried again and again");
+    assert!(!log.prepare_next_segment().unwrap(), "and is not repeated");
     while log.segment_files().len() == 1 {
         log.append(&entries(vec![command(next, 1, 300)])).unwrap();
         next += 1;
@@ -128,7 +128,7 @@ fn a_disk_without_room_for_it_is_told_when_it_is_needed() {
 }
 
 #[test]
-fn a_spare_is_made_ready_too() {
+fn a_spare_file_is_prepared_too() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
     (0..4).for_each(|_| fill(&mut worker));
@@ -137,11 +137,11 @@ fn a_spare_is_made_ready_too() {
     worker.log_mut().compact(last.next()).unwrap();
     let spare_files = || disk.names().iter().filter(|name| name.ends_with(".spare")).count();
     assert_eq!(spare_files(), 2);
-    let (files, _) = disk.changes_of_the_folder();
+    let (files, _) = disk.folder_changes();
     for _ in 0..2 {
         fill(&mut worker);
     }
-    assert!(disk.changes_of_the_folder().0 <= files + 1, "the spares have become segments");
+    assert!(disk.folder_changes().0 <= files + 1, "the spare files have become segments");
     assert_eq!(spare_files(), 0);
     let last = worker.log().last_index();
     drop(worker);
@@ -150,7 +150,7 @@ fn a_spare_is_made_ready_too() {
 }
 
 #[test]
-fn two_segments_in_a_row_lose_nothing_though_neither_name_is_durable() {
+fn two_segments_without_durable_names_lose_nothing() {
     for operations in 0.. {
         let disk = TestDisk::default();
         let mut worker = worker_with(&disk, 0);

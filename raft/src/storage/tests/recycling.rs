@@ -1,4 +1,4 @@
-//! Files in their second life: what the first one left in them changes nothing.
+//! Recycled files: the old frames in them change nothing.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ fn spare_files(disk: &TestDisk) -> Vec<String> {
     disk.names().into_iter().filter(|name| name.ends_with(".spare")).collect()
 }
 
-/// Writes entries of one size until the next segment begins; returns how many.
+/// Writes entries of one size until the next segment begins. Returns their number.
 fn fill_segment(worker: &mut Worker<TestDisk>, bytes: usize) -> u64 {
     let segments = worker.log().segment_files().len();
     let mut count = 0;
@@ -22,7 +22,7 @@ fn fill_segment(worker: &mut Worker<TestDisk>, bytes: usize) -> u64 {
     count
 }
 
-/// A disk with spare files, each full of whole frames of its first life.
+/// A disk with spare files, each full of whole old frames.
 fn with_spares(bytes: usize) -> (TestDisk, Worker<TestDisk>) {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 0);
@@ -36,7 +36,7 @@ fn with_spares(bytes: usize) -> (TestDisk, Worker<TestDisk>) {
 }
 
 #[test]
-fn a_bounded_number_of_files_is_kept() {
+fn at_most_two_spare_files_are_kept() {
     let (disk, mut worker) = with_spares(300);
     assert_eq!(spare_files(&disk).len(), 2, "{:?}", disk.names());
     let files = disk.names().len();
@@ -47,7 +47,7 @@ fn a_bounded_number_of_files_is_kept() {
         worker.log_mut().compact(last.next()).unwrap();
         assert!(disk.names().len() <= files, "{:?}", disk.names());
     }
-    // A log whose segments have another length has no use for them.
+    // A log with segments of another length does not use them.
     drop(worker);
     let options = LogOptions { segment_bytes: 8192, ..OPTIONS };
     Log::open(disk.clone(), options).unwrap();
@@ -55,14 +55,14 @@ fn a_bounded_number_of_files_is_kept() {
 }
 
 #[test]
-fn a_spare_becomes_the_next_segment() {
+fn a_spare_file_becomes_the_next_segment() {
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
     assert_eq!(spare_files(&disk).len(), 1);
     let name = worker.log().segment_files().pop().unwrap();
     let bytes = disk.bytes(&name);
     let segment_header = frame::parse(&bytes).unwrap();
-    // Right behind what this life has written lies what the first one wrote.
+    // Old frames follow the last new one.
     let next = segment_header.total_bytes()
         + frame::parse(&bytes[segment_header.total_bytes()..]).unwrap().total_bytes();
     assert!(bytes[next..].iter().any(|&byte| byte != 0));
@@ -72,14 +72,14 @@ fn a_spare_becomes_the_next_segment() {
     assert_eq!(
         (log.last_index(), recovered.torn),
         (last, None),
-        "leftovers are not taken for a tear"
+        "old frames are not taken for a torn write"
     );
 }
 
 #[test]
-fn whole_frames_of_the_first_life_at_the_same_places_do_not_fit() {
-    // Both lives have frames of the same length, so every leftover begins exactly where the next
-    // frame would.
+fn old_frames_at_the_same_places_are_ignored() {
+    // Old and new frames have the same length, so an old frame begins exactly where the next one
+    // would.
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
     let name = worker.log().segment_files().pop().unwrap();
@@ -113,7 +113,7 @@ fn whole_frames_of_the_first_life_at_the_same_places_do_not_fit() {
 }
 
 #[test]
-fn a_tear_at_every_sector_shows_the_first_life_and_loses_nothing() {
+fn a_torn_recycled_file_loses_nothing() {
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
     let settled = worker.log().last_index();
@@ -139,7 +139,7 @@ fn a_tear_at_every_sector_shows_the_first_life_and_loses_nothing() {
 }
 
 #[test]
-fn damage_in_a_second_life_is_judged_by_its_own_marks() {
+fn marks_of_old_frames_do_not_count() {
     let (disk, mut worker) = with_spares(300);
     fill_segment(&mut worker, 300);
     for _ in 0..3 {
@@ -170,7 +170,7 @@ fn damage_in_a_second_life_is_judged_by_its_own_marks() {
             other => panic!("a flip in byte {byte} led to {other:?}"),
         }
     }
-    // Past the mark lie leftovers only: damage there is nobody's.
+    // Only old frames lie past the mark: damage there does not matter.
     for byte in end..whole.len() {
         let disk = disk.copy();
         let mut bytes = whole.clone();
@@ -181,7 +181,7 @@ fn damage_in_a_second_life_is_judged_by_its_own_marks() {
 }
 
 #[test]
-fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
+fn no_opening_reads_frames_of_a_killed_one() {
     for appended in 1..4 {
         for operations in 0.. {
             let (disk, mut worker) = with_spares(300);
@@ -191,8 +191,8 @@ fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
             for index in last.0 + 1..=last.0 + appended {
                 log.append(&entries(vec![command(index, 1, 300)])).unwrap();
             }
-            // Reading hands them to the kernel: the next process sees them, the disk does not have
-            // them.
+            // Reading writes them to the file: the next process sees them, but they are not
+            // durable.
             read(log, 1, 0, 0);
             drop(worker);
             disk.fail_after(Some(operations));
@@ -202,7 +202,7 @@ fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
             let (log, _) = reopen(&disk);
             assert!(log.last_index() >= last, "{operations} operations");
             let found = log.last_index();
-            // What the second opening has made can be opened as well.
+            // The log can be opened once more.
             assert_eq!(reopen(&disk).0.last_index(), found);
             if opened.is_ok() {
                 assert!(operations > 3, "{operations}");
@@ -215,17 +215,17 @@ fn an_opening_that_died_leaves_nothing_that_the_next_one_takes_for_its_own() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// Whatever a file holds when it becomes a segment, old frames of this very log included, is
-    /// never taken for that segment's own.
+    /// Whatever a recycled file holds, even frames of the same log, is not taken for a frame of its
+    /// new segment.
     #[test]
-    fn whatever_a_spare_holds_is_never_read(
+    fn old_frames_of_a_recycled_file_are_never_read(
         old in 40usize..400,
         new in prop::collection::vec(0usize..400, 0..12),
         shift in 0usize..80,
         noise in prop::option::of(any::<u8>()),
     ) {
         let (disk, mut worker) = with_spares(old);
-        // Frames of all segments there are, the newest one's included, moved about.
+        // Frames of all segments, the newest one's included, at other places.
         for spare in spare_files(&disk) {
             let file = worker.log().segment_files().pop().unwrap();
             let mut bytes = disk.bytes(if noise.is_some() { &spare } else { &file });

@@ -1,4 +1,4 @@
-//! Snapshots: written in slices, found whole or not at all, carried to another node piece by piece.
+//! Snapshots: written in blocks, found whole or not at all, sent to another node in chunks.
 
 use std::collections::VecDeque;
 use std::io::{self, Cursor, Read};
@@ -19,7 +19,7 @@ pub(super) fn meta(index: u64, term: u64) -> SnapshotMeta {
     }
 }
 
-/// What the state machine says at an index: nothing, little, or several slices.
+/// The state machine's bytes at an index: none, few, or several blocks.
 pub(super) fn content(index: Index) -> Vec<u8> {
     let bytes = [0, 100, 40_000, 300_000][index.0 as usize % 4];
     (0..bytes).map(|at| (at * 31 + index.0 as usize * 7) as u8).collect()
@@ -82,7 +82,7 @@ pub(super) fn file_of(meta: &SnapshotMeta, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_put_in_comes_out() {
+fn a_snapshot_is_read_back() {
     for bytes in [0, 1, 1000, 256 << 10, (256 << 10) + 1, 900_000] {
         let disk = TestDisk::default();
         let mut worker = worker_with(&disk, 3);
@@ -95,12 +95,12 @@ fn what_was_put_in_comes_out() {
         let reader = log.snapshot_reader().unwrap().unwrap();
         assert_eq!(reader.meta(), &meta(2, 1));
         assert_eq!(read_to_end(reader), content);
-        assert_eq!(read_all(&mut log).len(), 3, "the log is as it was");
+        assert_eq!(read_all(&mut log).len(), 3, "the log is unchanged");
     }
 }
 
 #[test]
-fn a_write_waits_for_no_more_than_a_slice() {
+fn a_write_waits_for_at_most_one_block() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 1);
     let content = vec![7; 10 * (256 << 10)];
@@ -113,7 +113,7 @@ fn a_write_waits_for_no_more_than_a_slice() {
         let writes = disk.writes();
         jobs.push_back(Job::Write(entries(vec![command(1 + calls, 1, 10)])));
         assert!(worker.run(&mut jobs, &mut |completion| completions.push(completion)) || calls > 4);
-        assert!(disk.writes() - writes <= 3, "the batch and one slice");
+        assert!(disk.writes() - writes <= 3, "the batch and one block");
     }
     assert!(calls >= 5, "{calls}");
     assert_eq!(completions.len() as u64, calls + 1);
@@ -137,7 +137,7 @@ fn every_flipped_byte_is_noticed() {
         assert_eq!(
             recovered.damaged_snapshots.len(),
             1,
-            "the log reaches back to its birth, so it can do without"
+            "the log has its first entry, so it can do without"
         );
         assert!(recovered.damaged_snapshots[0].offset <= at as u64);
         assert_eq!(read_all(&mut log).len(), 2);
@@ -152,7 +152,7 @@ fn every_flipped_byte_is_noticed() {
 }
 
 #[test]
-fn the_bytes_of_a_snapshot() {
+fn the_bytes_of_a_snapshot_are_as_documented() {
     let mut meta = meta(3, 2);
     meta.configuration = Configuration::default();
     let chain = |previous: u32, bytes: &[u8]| {
@@ -210,7 +210,7 @@ fn an_older_snapshot_stays_while_it_is_being_read() {
     assert_eq!(carried, file_of(&meta(2, 1), &[1; 200]));
     assert_eq!(read(&mut worker, 2, total).unwrap().data.len(), 0, "nothing follows the end");
     take(&mut worker, 6, 1, &[3; 200]);
-    assert!(disk.names().contains(&name(2)), "it has been read since");
+    assert!(disk.names().contains(&name(2)), "it has been read since the last snapshot");
     take(&mut worker, 8, 1, &[4; 200]);
     let names: Vec<String> =
         disk.names().into_iter().filter(|name| name.ends_with(".snap")).collect();
@@ -241,7 +241,7 @@ fn install(worker: &mut Worker<TestDisk>, meta: &SnapshotMeta) -> bool {
 }
 
 #[test]
-fn a_transfer_can_be_resumed_and_repeated() {
+fn receiving_can_be_resumed_and_repeated() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     let (meta, state) = (meta(20, 3), content(Index(3)));
@@ -251,7 +251,7 @@ fn a_transfer_can_be_resumed_and_repeated() {
     assert_eq!(
         send(&mut worker, &meta, chunk_at(&file, 0, 1000)),
         1000,
-        "a repeated piece is left out"
+        "a repeated chunk is dropped"
     );
     assert_eq!(
         send(&mut worker, &meta, chunk_at(&file, 3000, 1000)),
@@ -311,11 +311,11 @@ fn damage_on_the_way_is_not_installed() {
             assert!(received < file.len() as u64 || !install(&mut worker, &meta), "byte {at}");
         }
     }
-    // One that is whole, and not what was announced.
+    // A whole snapshot, but not the announced one.
     let other = file_of(&super::snapshots::meta(20, 2), b"state");
     send(&mut worker, &meta, chunk_at(&other, 0, 9999));
     assert!(!install(&mut worker, &meta));
-    // One that is not all there.
+    // An incomplete one.
     send(&mut worker, &meta, chunk_at(&file, 0, 50));
     assert!(!install(&mut worker, &meta));
     assert_eq!(worker.log().snapshot(), None);
@@ -325,7 +325,7 @@ fn damage_on_the_way_is_not_installed() {
 }
 
 #[test]
-fn rot_is_noticed_when_it_is_sent() {
+fn damage_is_noticed_when_it_is_sent() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, &[5; 5000]);
@@ -335,13 +335,18 @@ fn rot_is_noticed_when_it_is_sent() {
     let ask =
         |offset| Job::ReadChunk(ReadChunk { id: 1, index: Index(4), offset, limit_bytes: 2000 });
     let completions = run(&mut worker, [ask(0), ask(2000), ask(4000)]);
-    let corrupt = |completion: &Completion| matches!(completion, Completion::Failed(StorageError::Corrupt { file, .. }) if *file == name(4));
+    let corrupt = |completion: &Completion| {
+        matches!(
+            completion,
+            Completion::Failed(StorageError::Corrupt { file, .. }) if *file == name(4)
+        )
+    };
     assert!(completions.iter().any(corrupt), "{completions:?}");
 }
 
-/// As when the last pieces are lost on the way, after all of them have been read.
+/// The last chunks may be lost on the network after all of them have been read.
 #[test]
-fn a_piece_is_read_again_after_the_file_was_read_to_its_end() {
+fn a_chunk_is_read_again_after_the_last_one() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     take(&mut worker, 4, 1, &[5; 5000]);
@@ -384,7 +389,7 @@ fn a_snapshot_of_what_the_log_does_not_hold_is_rejected() {
 }
 
 #[test]
-fn a_source_that_fails_is_told() {
+fn a_failing_source_is_reported() {
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
@@ -405,7 +410,7 @@ fn a_source_that_fails_is_told() {
 }
 
 #[test]
-fn a_reader_says_the_same_however_often_it_is_asked() {
+fn a_reader_repeats_its_end_or_its_error() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 3);
     take(&mut worker, 3, 1, &content(Index(3)));
@@ -434,8 +439,8 @@ fn a_reader_says_the_same_however_often_it_is_asked() {
 }
 
 #[test]
-fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
-    // No room for its header, its content, its trailer.
+fn a_snapshot_without_space_leaves_the_log_alone() {
+    // No space for its header, its content, its trailer.
     for room in [0, 200, 600_000] {
         let disk = TestDisk::default();
         let mut worker = worker_with(&disk, 20);
@@ -464,7 +469,7 @@ fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
         }
         assert!(
             disk.names().iter().all(|name| !name.contains(".snap")),
-            "what there was of it is gone"
+            "the unfinished file is removed"
         );
         let written = run(
             &mut worker,
@@ -479,7 +484,7 @@ fn a_snapshot_that_finds_no_room_leaves_the_log_alone() {
 }
 
 #[test]
-fn a_piece_that_comes_again_changes_nothing() {
+fn a_repeated_chunk_changes_nothing() {
     let disk = TestDisk::default();
     let mut worker = worker_with(&disk, 5);
     let (meta, file) = (meta(40, 2), file_of(&meta(40, 2), &content(Index(40))));
@@ -497,8 +502,8 @@ fn a_piece_that_comes_again_changes_nothing() {
     };
     assert_eq!(write(&mut worker, 0, third, 0), third as u64);
     assert_eq!(write(&mut worker, third, 2 * third, 0), 2 * third as u64);
-    // A late copy of an earlier piece, damaged or not, and one from further on: how far it is is
-    // said again, and nothing is written.
+    // A late copy of an earlier chunk, damaged or not, and one from further on: the progress is
+    // reported again, and nothing is written.
     let before = disk.writes();
     for (from, to, damage) in
         [(third, 2 * third, 0), (third, third + 9, 0xFF), (2 * third + 1, file.len(), 0)]

@@ -1,5 +1,4 @@
-//! Names that stand for something else than a file of the node's, and the names of the folder
-//! itself.
+//! Names of the node's files that stand for something else.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
@@ -13,7 +12,7 @@ use crate::storage::{RealDisk, StorageError};
 const SEGMENT: &str = "0000000000000001.log";
 const SNAPSHOT: &str = "0000000000000001.snap";
 
-/// A folder with a log, and one thing more.
+/// A folder with a log, and one special file.
 fn folder_with(name: &str, make: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     drop(
@@ -50,7 +49,7 @@ fn device(path: &Path) {
     symlink("/dev/null", path).unwrap();
 }
 
-/// Makes it, and what it is called.
+/// Functions that create a special file, and what the error calls it.
 type Odd = (fn(&Path), &'static str);
 
 const ODD: [Odd; 4] = [
@@ -61,7 +60,7 @@ const ODD: [Odd; 4] = [
 ];
 
 #[test]
-fn what_is_no_file_is_named_and_not_opened() {
+fn special_files_are_named_and_not_opened() {
     for name in [SEGMENT, SNAPSHOT, "SYNCED", "0000000000000007.spare", "0000000000000002.next"] {
         for (make, what) in ODD {
             let folder = folder_with(name, make);
@@ -75,7 +74,7 @@ fn what_is_no_file_is_named_and_not_opened() {
 }
 
 #[test]
-fn inspecting_names_it_too() {
+fn inspect_names_special_files() {
     for (make, what) in ODD {
         let folder = folder_with(SEGMENT, make);
         let error = Folder::open(folder.path()).unwrap().segment(SEGMENT).unwrap_err().to_string();
@@ -88,7 +87,7 @@ fn inspecting_names_it_too() {
 }
 
 #[test]
-fn a_lock_that_is_no_file_is_named() {
+fn a_lock_that_is_a_special_file_is_named() {
     for (make, what) in [ODD[0], ODD[1]] {
         let folder = folder_with("LOCK", make);
         let error = RealDisk::open(folder.path()).unwrap_err().to_string();
@@ -98,7 +97,7 @@ fn a_lock_that_is_no_file_is_named() {
 }
 
 #[test]
-fn a_link_to_a_file_is_a_file() {
+fn a_link_to_a_file_is_accepted() {
     let folder = folder_with("unrelated", fifo);
     let moved = folder.path().join("elsewhere");
     fs::rename(folder.path().join(SEGMENT), &moved).unwrap();

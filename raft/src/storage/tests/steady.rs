@@ -16,7 +16,7 @@ fn steady_appends_allocate_nothing() {
     let mut jobs: VecDeque<Job> = VecDeque::with_capacity(8);
     let mut completions = Vec::with_capacity(8);
     for batch in 0..200 {
-        // The writes are the core's; their making and dropping is not measured, the batch's run is.
+        // Only the run of the batch is measured: the core makes and drops the writes.
         let writes =
             (batch * 4 + 1..batch * 4 + 5).map(|index| entries(vec![command(index, 1, 100)]));
         jobs.extend(writes.map(Job::Write));
@@ -47,7 +47,7 @@ fn the_real_disk_keeps_what_was_synced() {
     drop(log);
     for _ in 0..3 {
         let (mut log, recovered) = Log::open(open(), OPTIONS).unwrap();
-        model.agrees_with(&recovered.saved);
+        model.assert_matches(&recovered.saved);
         let fetch = Fetch { id: 1, from: Index(1), to: Index(u64::MAX), limit_bytes: usize::MAX };
         assert_eq!(log.read(&fetch).unwrap(), model.entries);
     }

@@ -1,12 +1,10 @@
-//! The second mark: an end of the log that was on the disk is missed, and one that never was is
-//! not.
+//! The file `SYNCED`: a lost end of the log is noticed if it was durable, and only then.
 
 use super::*;
 use crate::storage::synced::NAME;
 use crate::storage::{Disk, StorageError};
 
-/// A log of `count` entries, each synced on its own, as an acknowledged write is; the segments'
-/// names.
+/// A log of `count` entries, each synced separately, and the segments' names.
 fn disk_with(count: u64) -> (TestDisk, Vec<String>) {
     let disk = TestDisk::default();
     let mut log = create(&disk);
@@ -19,7 +17,7 @@ fn disk_with(count: u64) -> (TestDisk, Vec<String>) {
     (disk, segments)
 }
 
-/// What opening refuses: the file, what is left, and what was there.
+/// The refusal of the log: the file, the last entry left, and the last one known.
 fn refused(disk: &TestDisk) -> (String, u64, u64) {
     match Log::open(disk.copy(), OPTIONS) {
         Err(error @ StorageError::EndLost { .. }) => {
@@ -54,7 +52,7 @@ fn frames_end(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_lost_end_is_refused_whichever_way_it_went() {
+fn a_lost_end_is_refused() {
     let (disk, segments) = disk_with(100);
     let (last, earlier) = segments.split_last().unwrap();
     let whole = disk.bytes(last);
@@ -87,7 +85,7 @@ fn a_lost_end_is_refused_whichever_way_it_went() {
 }
 
 #[test]
-fn a_log_that_is_gone_is_no_empty_folder() {
+fn a_folder_with_only_synced_is_not_empty() {
     let (disk, segments) = disk_with(100);
     let mut empty = disk.copy();
     for segment in &segments {
@@ -106,7 +104,7 @@ fn a_file_cut_off_behind_the_last_frame_is_refused() {
     cut.set_bytes(&segments[0], whole[..2048].to_vec());
     assert!(frames_end(&whole) < 2048);
     assert_eq!(refused(&cut), (segments[0].clone(), 2, 2));
-    // Without the mark, a length with which no segment is made still tells.
+    // Without SYNCED, the length shows it: no segment has such a length.
     let cut = without_mark(&disk);
     cut.set_bytes(&segments[0], whole[..2047].to_vec());
     assert!(matches!(Log::open(cut, OPTIONS), Err(StorageError::Corrupt { offset: 2047, .. })));
@@ -130,11 +128,11 @@ fn a_lost_vote_is_refused() {
 }
 
 #[test]
-fn what_was_never_synced_is_not_missed() {
+fn unsynced_writes_are_not_missed() {
     let (disk, _) = disk_with(20);
     let (mut log, _) = reopen(&disk);
     log.append(&entries(vec![command(21, 1, 100)])).unwrap();
-    assert_eq!(read(&mut log, 21, 21, 500).len(), 1, "it has reached the file");
+    assert_eq!(read(&mut log, 21, 21, 500).len(), 1, "it is in the file");
     drop(log);
     disk.lose_unsynced();
     assert_eq!(reopen(&disk).0.last_index(), Index(20));
@@ -167,7 +165,7 @@ fn a_mark_that_cannot_be_written_fails_the_sync() {
     );
 }
 
-/// Opens what a power failure leaves that keeps these sectors of what was not synced.
+/// Opens the log after a power failure that keeps these unsynced sectors.
 fn log_is_opened_after(disk: &TestDisk, sectors: u64) {
     for changes in disk.subsets_of_changes() {
         let copy = disk.copy();
@@ -204,7 +202,7 @@ pub(crate) fn no_crash_leaves_a_mark_beyond_the_log() {
 }
 
 #[test]
-fn a_folder_without_the_file_is_opened_as_before_and_gets_it() {
+fn a_folder_without_synced_is_opened_and_gets_one() {
     let (disk, segments) = disk_with(100);
     let last = segments.last().unwrap();
     let mut bytes = disk.bytes(last);
@@ -222,7 +220,7 @@ fn a_folder_without_the_file_is_opened_as_before_and_gets_it() {
 }
 
 #[test]
-fn one_damaged_slot_leaves_the_mark_before_it() {
+fn a_damaged_slot_leaves_the_older_mark() {
     let (disk, segments) = disk_with(10);
     let last = segments.last().unwrap();
     let whole = disk.bytes(NAME);
@@ -241,7 +239,7 @@ fn one_damaged_slot_leaves_the_mark_before_it() {
     known.sort_unstable();
     assert_eq!(known, [9, 10]);
     disk.set_bytes(NAME, vec![0xFF; 8192]);
-    assert!(Log::open(disk, OPTIONS).is_ok(), "a mark that is gone says nothing");
+    assert!(Log::open(disk, OPTIONS).is_ok(), "a missing mark proves nothing");
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! What `raft/FORMAT.md` promises of syncs, in the calls that the kernel sees: a worker's life is
-//! run under `strace`.
+//! Every sync that `raft/FORMAT.md` promises reaches the kernel: a worker is run under `strace`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::env;
@@ -12,10 +11,10 @@ use super::snapshots::meta;
 use super::*;
 use crate::storage::{Completion, Job, RealDisk, SnapshotSource, Worker};
 
-/// Where the traced process keeps its data.
+/// The variable with the traced process's data folder.
 const FOLDER: &str = "KODIAK_TRACED_FOLDER";
 
-/// Shows in the trace, past the test's own capture of its output.
+/// Writes a line that appears in the trace. The test harness does not capture it.
 fn mark(what: &str) {
     io::stderr().write_all(format!("MARK {what}\n").as_bytes()).unwrap();
 }
@@ -31,7 +30,7 @@ fn run(worker: &mut Worker<RealDisk>, job: Job) {
 
 #[test]
 #[ignore = "it is run, under strace, by each_promised_sync_reaches_the_kernel"]
-fn traced_life() {
+fn traced_worker() {
     let folder = env::var_os(FOLDER).expect("the test that runs this one names a folder");
     let open = || {
         mark("opens");
@@ -54,7 +53,7 @@ fn traced_life() {
     }
 }
 
-/// A call that succeeded, or a mark of the process's own.
+/// A call that succeeded, or a line of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Call {
     MakeFolder(String),
@@ -66,8 +65,8 @@ enum Call {
     Mark(String),
 }
 
-/// The calls of a trace by `strace -f -y`. Only one thread makes those that matter, and none is
-/// interrupted.
+/// The calls of a trace by `strace -f -y`. Only one thread makes the calls of interest, and none of
+/// them is interrupted.
 fn calls(trace: &str) -> Vec<Call> {
     let quoted = |line: &str, at: usize| line.split('"').nth(2 * at + 1).map(str::to_owned);
     let descriptor = |text: &str| Some(text.split_once('<')?.1.split_once('>')?.0.to_owned());
@@ -98,18 +97,18 @@ fn calls(trace: &str) -> Vec<Call> {
     trace.lines().filter_map(call).collect()
 }
 
-/// What is durable as the calls go by.
+/// What is durable after the calls so far.
 #[derive(Debug, Default)]
 struct Durability {
     folder: String,
     /// Files with bytes that no sync has made durable.
     unsynced: BTreeSet<String>,
-    /// Names that the folder's next sync makes durable, and what they were before.
+    /// Names that the folder's next sync makes durable, and the old names.
     pending: BTreeMap<String, Option<String>>,
     folders: BTreeSet<String>,
-    /// A snapshot has its name, and that is not durable.
+    /// A snapshot has its final name, which is not durable.
     snapshot_is_pending: bool,
-    /// A segment has gone, and that is not durable.
+    /// A segment is removed, which is not durable.
     gone: Option<u64>,
     /// The folder has been synced since it was opened.
     is_checked: bool,
@@ -133,26 +132,25 @@ impl Durability {
         match call {
             Call::MakeFolder(path) => drop(self.folders.insert(path.clone())),
             Call::Create(path) if is_ours(path) => {
-                self.changes()?;
+                self.check_folder()?;
                 self.pending.insert(path.clone(), None);
             }
             Call::Write(path) if is_ours(path) => return self.write(path),
             Call::Sync(path) => self.sync(path),
             Call::Rename(from, to) if is_ours(from) => return self.rename(from, to),
-            Call::Remove(path) if is_ours(path) => return self.goes(path),
+            Call::Remove(path) if is_ours(path) => return self.remove(path),
             Call::Mark(what) if what == "opens" => {
                 (self.is_checked, self.synced) = (!self.exists, BTreeSet::new());
                 self.exists = true;
             }
-            Call::Mark(_) => return self.acknowledges(),
+            Call::Mark(_) => return self.acknowledge(),
             _ => {}
         }
         Ok(())
     }
 
-    /// Something in the folder changes: names found must be durable by then, and so must the
-    /// folder's own.
-    fn changes(&mut self) -> Result<(), String> {
+    /// A name in the folder changes: the names found and the folder's own must be durable already.
+    fn check_folder(&mut self) -> Result<(), String> {
         if let Some(folder) = self.folders.first() {
             return Err(format!("the name of {folder} is not durable"));
         }
@@ -164,13 +162,12 @@ impl Durability {
     }
 
     fn write(&mut self, path: &str) -> Result<(), String> {
-        self.changes()?;
+        self.check_folder()?;
         if path.ends_with("/SYNCED") {
-            self.count("second mark");
+            self.count("SYNCED");
             let unsynced = self.unsynced.iter().find(|file| file.ends_with(".log"));
-            return unsynced.map_or(Ok(()), |file| {
-                Err(format!("the second mark is written before {file} is synced"))
-            });
+            return unsynced
+                .map_or(Ok(()), |file| Err(format!("SYNCED is written before {file} is synced")));
         }
         let is_snapshot = path.ends_with(".snap.new");
         if self.pending.contains_key(path) && !is_snapshot && !path.ends_with(".log") {
@@ -192,19 +189,19 @@ impl Durability {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), String> {
-        self.changes()?;
+        self.check_folder()?;
         if self.unsynced.contains(from) {
             return Err(format!("{from} gets its final name before it is synced"));
         }
         if from.ends_with(".log") {
-            self.goes(from)?;
+            self.remove(from)?;
         }
         if to.ends_with(".snap") {
             self.snapshot_is_pending = true;
             self.count("snapshot");
         }
         if from.ends_with(".next") {
-            self.count("segment made ready");
+            self.count("prepared segment");
         }
         if from.ends_with(".spare") {
             self.count("spare");
@@ -213,11 +210,11 @@ impl Durability {
         Ok(())
     }
 
-    fn goes(&mut self, path: &str) -> Result<(), String> {
-        self.changes()?;
+    fn remove(&mut self, path: &str) -> Result<(), String> {
+        self.check_folder()?;
         let kind = path.rsplit('.').next().unwrap_or_default();
         if self.snapshot_is_pending && ["log", "snap"].contains(&kind) {
-            return Err(format!("{path} goes before the snapshot's name is durable"));
+            return Err(format!("{path} is removed before the snapshot's name is durable"));
         }
         if kind == "log" {
             let name = path.rsplit('/').next().unwrap_or_default();
@@ -225,16 +222,16 @@ impl Durability {
                 .map_err(|error| error.to_string())?;
             if self.gone.is_some_and(|gone| gone > number) {
                 return Err(format!(
-                    "{path} goes before it is durable that the segment after it has gone"
+                    "{path} is removed before the removal of the segment after it is durable"
                 ));
             }
             self.gone = Some(number);
-            self.count("segment gone");
+            self.count("removed segment");
         }
         Ok(())
     }
 
-    fn acknowledges(&mut self) -> Result<(), String> {
+    fn acknowledge(&mut self) -> Result<(), String> {
         if let Some(file) =
             self.unsynced.iter().find(|file| file.ends_with(".log") || file.ends_with(".snap"))
         {
@@ -262,10 +259,10 @@ fn check(calls: &[Call], folder: &str) -> Result<BTreeMap<&'static str, u32>, St
     Ok(durability.counts)
 }
 
-const MISSING: &str = "this test needs strace, which may trace: install it ('apt-get install strace', as .ci/run does), \
-                       and allow ptrace";
+const MISSING: &str = "this test needs strace: install it ('apt-get install strace', as \
+                       .ci/run does) and allow ptrace";
 
-/// The calls of a worker's life, and its folder.
+/// The calls of a traced worker, and its folder.
 fn traced() -> (Vec<Call>, String, tempfile::TempDir) {
     let root = tempfile::tempdir().unwrap();
     let path = fs::canonicalize(root.path()).unwrap();
@@ -277,7 +274,7 @@ fn traced() -> (Vec<Call>, String, tempfile::TempDir) {
         .arg(env::current_exe().unwrap())
         .args([
             "--exact",
-            "storage::tests::syscalls::traced_life",
+            "storage::tests::syscalls::traced_worker",
             "--ignored",
             "--test-threads",
             "1",
@@ -296,12 +293,10 @@ fn traced() -> (Vec<Call>, String, tempfile::TempDir) {
 fn each_promised_sync_reaches_the_kernel() {
     let (calls, folder, _root) = traced();
     let counts = check(&calls, &folder).unwrap();
-    for what in ["folder", "second mark", "snapshot", "segment made ready", "segment gone", "spare"]
-    {
+    for what in ["folder", "SYNCED", "snapshot", "prepared segment", "removed segment", "spare"] {
         assert!(counts.get(what).is_some_and(|&count| count > 0), "no {what} among {counts:?}");
     }
-    // Each folder's syncs are missed if they are not there: the data folder's own, and those of the
-    // folders that it lies in.
+    // The check notices a missing sync of each folder: the data folder and those that it lies in.
     for missed in [
         folder.clone(),
         parent(&folder),
