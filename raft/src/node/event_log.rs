@@ -1,6 +1,7 @@
 //! The replica's events as log lines: a level, and what an operator must know and do.
 
 use crate::core;
+use crate::error_chain::error_chain;
 use crate::replica::{MachineCallback, ReplicaEvent};
 use crate::types::{Divergence, NodeId};
 
@@ -26,6 +27,7 @@ pub(super) fn log_event(node: NodeId, event: &ReplicaEvent) {
              It serves once its state machine is restored from that. Check the disk"
         ),
         ReplicaEvent::UnappliedLogFull(full) => {
+            let full = error_chain(full);
             tracing::error!(node, "{full}. This node takes part in nothing from now on");
         }
         ReplicaEvent::MachineFailed(failure) if failure.callback == MachineCallback::Restore => {

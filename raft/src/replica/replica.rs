@@ -406,7 +406,8 @@ impl Replica {
             }
             Action::Event(event) => {
                 self.writes.unblock();
-                if matches!(event, core::Event::LeadershipChanged { role, .. } if role != Role::Leader)
+                if let core::Event::LeadershipChanged { role, .. } = event
+                    && role != Role::Leader
                 {
                     self.refuse_forwarded();
                 }

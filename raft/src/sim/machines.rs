@@ -16,6 +16,7 @@ use super::options::Plan;
 use super::random::{DurationRange, Random};
 use super::world::World;
 use crate::core::{Config, ElectionTimeout, Role};
+use crate::error_chain::error_chain;
 use crate::replica::{
     Limits, MachineCallback, MachineDone, MachineFailure, MachineHost, MachineJob, UnappliedLogFull,
 };
@@ -252,7 +253,7 @@ impl World {
         check(
             is_real || self.mutant.is_some(),
             "a node stops for its quota only if it has one",
-            || format!("node {}: {full}", node + 1),
+            || format!("node {}: {}", node + 1, error_chain(full)),
         )?;
         self.count_fault(FaultCounter::UnappliedFull);
         Ok(())

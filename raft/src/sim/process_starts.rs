@@ -10,6 +10,7 @@ use super::options::REQUEST_BYTES;
 use super::process::{OwnLife, Running};
 use super::world::{World, node_id};
 use crate::core;
+use crate::error_chain::error_chain;
 use crate::replica::peer_records::PeerRecords;
 use crate::replica::{Replica, ReplicaConfig};
 use crate::storage::{Log, LogOptions, StorageError, Worker};
@@ -73,19 +74,21 @@ impl World {
                 | StorageError::EndLost { .. }
                 | StorageError::Poisoned { .. }),
             ) if process.disk.is_damaged() => {
-                return self.lose_node(node, &error.to_string());
+                return self.lose_node(node, &error_chain(&error));
             }
             Err(error) if process.disk.take_failure() => {
                 // A call of the disk failed while the log was opened: the process exits and is
                 // restarted.
-                self.trace
-                    .record(self.now, &node, || format!("node {} cannot start: {error}", node + 1));
+                self.trace.record(self.now, &node, || {
+                    format!("node {} cannot start: {}", node + 1, error_chain(&error))
+                });
                 let pause = Duration::from_millis(self.random.pick(&[20, 300]));
                 self.schedule_after(pause, SimEvent::Start { node });
                 return Ok(());
             }
             Err(error) => {
-                let details = format!("node {} cannot open its log: {error}", node + 1);
+                let details =
+                    format!("node {} cannot open its log: {}", node + 1, error_chain(&error));
                 return Err(Violation { invariant: "a node can start again", details });
             }
         };
@@ -134,7 +137,7 @@ impl World {
         let peer_records = PeerRecords::new(std::mem::take(&mut saved.peer_records));
         let replica = Replica::new(config, saved, self.clock(node)).map_err(|error| Violation {
             invariant: "a node can start again",
-            details: format!("node {} refuses its own log: {error}", node + 1),
+            details: format!("node {} refuses its own log: {}", node + 1, error_chain(&error)),
         })?;
         self.processes[node].corrupted_since = None;
         self.processes[node].running =

@@ -1,8 +1,9 @@
 //! Failures of a state machine, as an operator reads them.
 
 use std::any::Any;
-use std::fmt;
+use std::{fmt, io};
 
+use crate::error_chain::error_chain;
 use crate::types::Index;
 
 /// Why a state machine cannot continue.
@@ -24,9 +25,9 @@ impl MachineError {
     }
 }
 
-impl From<std::io::Error> for MachineError {
-    fn from(error: std::io::Error) -> MachineError {
-        MachineError::new(error.to_string())
+impl From<io::Error> for MachineError {
+    fn from(error: io::Error) -> MachineError {
+        MachineError::new(error_chain(&error))
     }
 }
 
@@ -106,9 +107,21 @@ impl CallFailure {
     }
 }
 
-impl<E: fmt::Display> From<E> for CallFailure {
-    fn from(error: E) -> CallFailure {
-        CallFailure { reason: error.to_string(), has_panicked: false }
+impl From<String> for CallFailure {
+    fn from(reason: String) -> CallFailure {
+        CallFailure { reason, has_panicked: false }
+    }
+}
+
+impl From<MachineError> for CallFailure {
+    fn from(error: MachineError) -> CallFailure {
+        CallFailure::from(error.reason)
+    }
+}
+
+impl From<io::Error> for CallFailure {
+    fn from(error: io::Error) -> CallFailure {
+        CallFailure::from(error_chain(&error))
     }
 }
 

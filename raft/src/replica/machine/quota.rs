@@ -4,6 +4,7 @@
 //! its quota is full, and then stops with an error that names it.
 
 use super::MachineFailure;
+use crate::error_chain::error_chain;
 use crate::replica::{Replica, ReplicaEvent};
 
 /// The log that a failed state machine cannot apply exceeds its quota.
@@ -11,9 +12,9 @@ use crate::replica::{Replica, ReplicaEvent};
 #[non_exhaustive]
 #[error(
     "the log that the state machine cannot apply takes {bytes} bytes, more than \
-     Limits::unapplied_log_bytes ({limit_bytes}), and none of it can be compacted: {failure}. \
-     Start a version of the program that can apply it, or raise the quota; the log is intact, and \
-     the other nodes continue while a majority of the voters is up"
+     Limits::unapplied_log_bytes ({limit_bytes}), and none of it can be compacted; start a version \
+     of the program that can apply it, or raise the quota; the log is intact, and the other nodes \
+     continue while a majority of the voters is up"
 )]
 pub struct UnappliedLogFull {
     /// The bytes of log that are committed and not applied.
@@ -21,6 +22,7 @@ pub struct UnappliedLogFull {
     /// The quota.
     pub limit_bytes: u64,
     /// Why they cannot be applied.
+    #[source]
     pub failure: MachineFailure,
 }
 
@@ -45,6 +47,6 @@ impl Replica {
         }
         let full = UnappliedLogFull { bytes, limit_bytes, failure: failure.clone() };
         self.machine.unapplied_full = Some(full.clone());
-        self.stop(full.to_string(), ReplicaEvent::UnappliedLogFull(full));
+        self.stop(error_chain(&full), ReplicaEvent::UnappliedLogFull(full));
     }
 }

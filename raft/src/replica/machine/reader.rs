@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure::panic_message;
+use crate::error_chain::error_chain;
 
 /// A state machine's reader, whose panics become errors and whose errors name it.
 pub(in crate::replica) struct MachineReader {
@@ -32,7 +33,8 @@ impl Read for MachineReader {
             )),
             Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
             Ok(Err(error)) => {
-                io::Error::new(error.kind(), format!("the state machine's reader failed: {error}"))
+                let cause = error_chain(&error);
+                io::Error::new(error.kind(), format!("the state machine's reader failed: {cause}"))
             }
             Err(panic) => io::Error::other(format!(
                 "the state machine panicked while its snapshot was read: {}",

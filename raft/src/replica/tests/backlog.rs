@@ -61,8 +61,9 @@ fn a_failed_machine_acknowledges_until_its_quota_is_full() {
     assert_eq!(cluster.take_replies(0).len(), 20, "the others continue");
     let full = cluster.nodes[2].replica.unapplied_log_full().expect("its quota is full");
     assert!(full.bytes > 500 && full.bytes < 600, "{full}");
+    let text = crate::error_chain::error_chain(full);
     for words in ["Limits::unapplied_log_bytes (500)", "cannot apply this", "raise the quota"] {
-        assert!(full.to_string().contains(words), "{full}");
+        assert!(text.contains(words), "{text}");
     }
     assert!(durable[5] > durable[0], "it acknowledged");
     assert_eq!(durable[18], durable[19], "it has stopped");
