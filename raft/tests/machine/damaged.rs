@@ -78,7 +78,7 @@ fn a_snapshot_with_a_damaged_header_refuses_the_start() {
     cluster.stop(3);
     cluster.damage_snapshot(3, |_| 20);
     let error = start_error(&mut cluster, 3);
-    for words in [".snap is damaged", "are gone", "'raft recover'", "a new id"] {
+    for words in [".snap is damaged", "are not in the log", "'raft recover'", "a new id"] {
         assert!(error.contains(words), "{words} is not in {error}");
     }
 }
