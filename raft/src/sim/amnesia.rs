@@ -186,12 +186,12 @@ impl World {
             )
         });
         self.processes[node].disk.put_back(&copy.disk);
-        let forgetting = &mut self.amnesia;
-        forgetting.times += 1;
-        forgetting.unopened.insert(node);
-        forgetting.forgetful.insert(node);
+        let amnesia = &mut self.amnesia;
+        amnesia.times += 1;
+        amnesia.unopened.insert(node);
+        amnesia.forgetful.insert(node);
         // A node that was reported and not fenced since is not reported again.
-        forgetting.reports_owed.remove(&node);
+        amnesia.reports_owed.remove(&node);
     }
 
     fn put_back_in_reach(&mut self) {
@@ -344,9 +344,9 @@ impl World {
             event,
             core::Event::CommittedConflict { .. } | core::Event::PeerConflict { .. }
         );
-        let forgetting = &self.amnesia;
-        let is_true = forgetting.is_beyond_tolerance
-            || (!is_conflict && places.iter().all(|p| forgetting.forgetful.contains(p)));
+        let amnesia = &self.amnesia;
+        let is_true = amnesia.is_beyond_tolerance
+            || (!is_conflict && places.iter().all(|p| amnesia.forgetful.contains(p)));
         let is_excused =
             self.mutant.is_some() || self.processes.iter().any(|process| process.is_damaged);
         check(is_true || is_excused, "no disk is reported as forgetful without cause", || {

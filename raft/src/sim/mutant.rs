@@ -92,31 +92,31 @@ impl Mutant {
     #[must_use]
     pub fn unit_test(&self) -> Option<&'static str> {
         match self {
-            // Takes two changes of members within a lease, and a quorum of the third configuration
+            // Needs two changes of members within a lease, and a quorum of the third configuration
             // that has promised nothing.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::LeaseSurvivesConfiguration) => {
                 Some("a_lease_ends_with_the_configuration_whose_quorum_made_it")
             }
-            // Takes the only voter that is left to start again within the lease of a leader that
+            // Needs the only voter that is left to start again within the lease of a leader that
             // was removed.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::LeaseOfNoVoter) => {
                 Some("a_leader_that_is_no_voter_has_no_lease")
             }
-            // Takes a voter that is started again and asked for its vote within a lease: some
+            // Needs a voter that is started again and asked for its vote within a lease: some
             // fifteen thousand seeds.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteRightAfterRestart) => {
                 Some("a_restarted_voter_waits_as_long_as_it_may_have_promised")
             }
-            // Takes a voter that is started again with a shorter timeout and asked for its vote
+            // Needs a voter that is started again with a shorter timeout and asked for its vote
             // within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::RestartForgetsPromise) => {
                 Some("a_restarted_voter_waits_as_long_as_it_promised_before")
             }
-            // Few runs start a node on a rotten snapshot, and such a node may stay behind in any.
+            // Few runs start a node on a damaged snapshot, and a node may lag behind in any run.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::DamagedSnapshotKept) => {
                 Some("a_node_whose_snapshot_is_damaged_is_sent_another")
@@ -157,23 +157,23 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::NoStepDownOnStall) => {
                 Some("a_leader_with_a_stuck_disk_steps_down_and_stays_down")
             }
-            // Nothing breaks by a promise too many: nodes only wait longer than they need to.
+            // A superfluous promise breaks nothing: nodes only wait longer than they need to.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseUnasked) => {
                 Some("a_promise_is_made_only_to_a_leader_that_wants_it")
             }
-            // Takes a disk that forgot and a leader that reaches its node just before it would
+            // Needs a disk that forgot and a leader that reaches its node just before it would
             // vote.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::VoteBeforeReachable) => {
                 Some("a_restarted_voter_can_be_reached_before_it_votes")
             }
-            // Takes an answer from a later term that comes an election late, within a lease.
+            // Needs an answer from a later term that comes an election late, within a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseForgottenWithTerm) => {
                 Some("a_promise_outlives_the_term_in_which_it_was_made")
             }
-            // What all nodes have in common is what the simulator takes for right.
+            // The simulator cannot detect a fault that all nodes share.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::SessionsNeverExpire) => {
                 Some("a_session_ends_by_the_stamps_of_applied_entries")
@@ -183,19 +183,18 @@ impl Mutant {
             Mutant::Core(crate::core::Mutant::ChangeToTheSilent) => {
                 Some("a_change_leaves_a_quorum_that_answers")
             }
-            // Takes a node that has never known a term and is killed before its first write, within
+            // Needs a node that has never known a term and is killed before its first write, within
             // a lease.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::PromiseBeforeDurable) => {
                 Some("a_promise_is_of_a_term_that_is_durable")
             }
-            // Takes a disk whose damage sync_mutants before what its snapshot includes, which is
-            // rare.
+            // Needs a disk whose damage lies before what its snapshot includes, which is rare.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::BeginAfterDamage) => {
                 Some("damage_that_may_hide_a_vote_is_refused")
             }
-            // Such a transfer fails as many do: no promise is broken.
+            // Such a transfer fails like many others, and breaks no promise.
             #[cfg(feature = "mutants")]
             Mutant::Core(crate::core::Mutant::TransferWithoutMark) => {
                 Some("leadership_moves_at_once_to_a_target_that_lacks_nothing")
