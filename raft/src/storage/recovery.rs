@@ -71,6 +71,7 @@ pub struct Recovered {
 
 /// A damaged segment that was not needed. It and the segments before it are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DamagedSegment {
     /// The segment's file.
     pub file: String,
@@ -82,6 +83,7 @@ pub struct DamagedSegment {
 
 /// Where a crash cut the log's last writes short.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TornTail {
     /// The segment's file.
     pub file: String,

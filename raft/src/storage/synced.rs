@@ -33,6 +33,7 @@ const VERSION: u8 = 1;
 
 /// How far a log is known to be durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SyncedMark {
     /// The disk of the log.
     pub disk: DiskId,

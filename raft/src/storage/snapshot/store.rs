@@ -11,6 +11,7 @@ use crate::types::{Chunk, Identity, Index, SnapshotMeta};
 
 /// A damaged snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DamagedSnapshot {
     /// Its file. It is removed when the next snapshot has been written.
     pub file: String,
