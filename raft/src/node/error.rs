@@ -10,7 +10,8 @@ use crate::{
 
 /// Why a node cannot start.
 ///
-/// The text does not repeat the error's cause: print both with [`error_chain`].
+/// The text does not repeat the error's cause: print both with
+/// [`error_chain`](super::error_chain).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {

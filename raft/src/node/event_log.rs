@@ -22,9 +22,9 @@ pub(super) fn log_event(node: NodeId, event: &ReplicaEvent) {
         ReplicaEvent::SnapshotDamaged { index } => tracing::error!(
             node,
             index = index.0,
-            "the snapshot of entry {index} is damaged or holds a wrong state, and the log before it \
-             is gone. This node votes and acknowledges, and asks the leader for another snapshot. \
-             It serves once its state machine is restored from that. Check the disk"
+            "the snapshot of entry {index} is damaged or holds a wrong state, and the log before \
+             it is gone. This node votes and acknowledges, and asks the leader for another \
+             snapshot. It serves once its state machine is restored from that. Check the disk"
         ),
         ReplicaEvent::UnappliedLogFull(full) => {
             let full = error_chain(full);

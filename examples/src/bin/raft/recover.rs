@@ -134,8 +134,8 @@ fn print_loss(loss: Option<&DataLoss>) {
     }
     if last_known > last_kept {
         println!(
-            "LOST: entries {}..={last_known} are lost, and perhaps later ones, of which no trace is \
-             left",
+            "LOST: entries {}..={last_known} are lost, and perhaps later ones, of which no trace \
+             is left",
             last_kept.next()
         );
     } else {
