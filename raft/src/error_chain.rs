@@ -6,7 +6,7 @@ use std::error::Error;
 ///
 /// ```
 /// let error = std::io::Error::other("no space left");
-/// assert_eq!(kodiak_raft::node::error_chain(&error), "no space left");
+/// assert_eq!(kodiak_raft::error_chain(&error), "no space left");
 /// ```
 #[must_use]
 pub fn error_chain(error: &(dyn Error + 'static)) -> String {

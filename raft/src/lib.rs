@@ -29,3 +29,5 @@ pub mod sim;
 pub mod storage;
 pub mod types;
 pub mod wire;
+
+pub use error_chain::error_chain;
