@@ -133,11 +133,6 @@ impl CommandRow {
         self
     }
 
-    /// Whether neither the row nor a subcommand has a [`Dispatch`].
-    pub(super) const fn lacks_dispatch(&self) -> bool {
-        matches!(self.dispatch, Dispatch::Subcommands) && self.subcommands.is_empty()
-    }
-
     /// The subcommand of this name, in any case.
     pub(super) fn subcommand(&self, name: &[u8]) -> Option<&'static CommandRow> {
         self.subcommands.iter().find(|row| name.eq_ignore_ascii_case(row.own_name().as_bytes()))

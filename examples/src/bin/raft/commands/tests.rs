@@ -160,8 +160,9 @@ fn every_row_is_found_and_parsed_as_it_declares() {
                 command == expected
             }
             (Dispatch::Refused(expected), Some(Command::Refused(error))) => error == expected,
+            // An unfinished row has neither a dispatch nor subcommands.
             (Dispatch::Subcommands, Some(Command::Refused(error))) => {
-                error.starts_with("ERR wrong number of arguments")
+                !row.subcommands.is_empty() && error.starts_with("ERR wrong number of arguments")
             }
             _ => false,
         };
