@@ -24,6 +24,7 @@ mod error_chain;
 #[cfg(feature = "node")]
 pub mod node;
 pub mod replica;
+mod setters;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
 pub mod storage;

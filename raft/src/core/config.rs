@@ -5,6 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::mutants::{Mutant, planted};
+use crate::setters::setters;
 use crate::types::{Echo, NodeId, Proposal};
 
 /// The settings of a [`Core`](super::Core). [`Config::new`] fills in defaults that suit machines in
@@ -211,27 +212,8 @@ pub enum ConfigError {
     Saved(String),
 }
 
-/// A setter for each field but the node's id.
-macro_rules! setters {
-    ($($name:ident: $type:ty,)*) => {
-        /// Setters of the fields with the same names.
-        impl Config {
-            $(
-                #[doc = concat!(
-                    "Sets [`Config::", stringify!($name), "`]",
-                    "(#structfield.", stringify!($name), ").",
-                )]
-                #[must_use]
-                pub fn $name(mut self, $name: $type) -> Config {
-                    self.$name = $name;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+// A setter for each field but the node's id.
+setters!(Config {
     seed: u64,
     election_timeout: ElectionTimeout,
     stall_timeout: Option<Duration>,
@@ -251,7 +233,7 @@ setters! {
     pending_reads: usize,
     lease: Option<Lease>,
     promotion_lag: u64,
-}
+});
 
 impl Config {
     /// The defaults, for node `id`, seeded with its id.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use bytes::Bytes;
 
 use super::{MachinePlacement, NodeError};
+use crate::setters::setters;
 use crate::{
     core,
     replica::{Limits, ReplicaConfig},
@@ -101,27 +102,8 @@ pub struct Options {
     pub handle_calls: usize,
 }
 
-/// A setter for each field that needs no conversion.
-macro_rules! setters {
-    ($($name:ident: $type:ty,)*) => {
-        /// Setters of the fields with the same names.
-        impl Options {
-            $(
-                #[doc = concat!(
-                    "Sets [`Options::", stringify!($name), "`]",
-                    "(#structfield.", stringify!($name), ").",
-                )]
-                #[must_use]
-                pub fn $name(mut self, $name: $type) -> Options {
-                    self.$name = $name;
-                    self
-                }
-            )*
-        }
-    };
-}
-
-setters! {
+// A setter for each field that needs no conversion.
+setters!(Options {
     election_timeout: core::ElectionTimeout,
     heartbeat_interval: Duration,
     request_timeout: Duration,
@@ -133,7 +115,7 @@ setters! {
     link_buffer_bytes: usize,
     incoming_links: usize,
     handle_calls: usize,
-}
+});
 
 impl Options {
     /// The defaults, for a node with this id, data folder and address.

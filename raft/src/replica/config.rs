@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::core::{Config, ConfigError, TIMEOUT_MAX};
+use crate::setters::setters;
 
 /// A replica's settings.
 ///
@@ -92,21 +93,6 @@ impl Default for Limits {
             unapplied_log_bytes: None,
         }
     }
-}
-
-macro_rules! setters {
-    ($self:ty { $($name:ident: $type:ty),* $(,)? }) => {
-        impl $self {
-            $(
-                #[doc = concat!("Sets the field `", stringify!($name), "`.")]
-                #[must_use]
-                pub fn $name(mut self, $name: $type) -> $self {
-                    self.$name = $name;
-                    self
-                }
-            )*
-        }
-    };
 }
 
 setters!(Limits {

@@ -10,6 +10,7 @@ use super::random::{DurationRange, Random};
 use super::state_faults::StateFaultPlan;
 use crate::core::{ElectionTimeout, Lease};
 use crate::replica::Limits;
+use crate::setters::setters;
 use crate::types::{FeatureLevel, Proposal};
 use crate::wire::Version;
 
@@ -51,35 +52,7 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// Sets `faulty_steps`.
-    #[must_use]
-    pub fn faulty_steps(mut self, steps: u64) -> Options {
-        self.faulty_steps = steps;
-        self
-    }
-
-    /// Sets `convergence_steps`.
-    #[must_use]
-    pub fn convergence_steps(mut self, steps: u64) -> Options {
-        self.convergence_steps = steps;
-        self
-    }
-
-    /// Sets `checks_disks`.
-    #[must_use]
-    pub fn checks_disks(mut self, checks: bool) -> Options {
-        self.checks_disks = checks;
-        self
-    }
-
-    /// Sets `mutant`.
-    #[must_use]
-    pub fn mutant(mut self, mutant: Option<Mutant>) -> Options {
-        self.mutant = mutant;
-        self
-    }
-}
+setters!(Options { faulty_steps: u64, convergence_steps: u64, checks_disks: bool, mutant: Option<Mutant> });
 
 /// The plan of a run, which the seed decides before the first event.
 ///

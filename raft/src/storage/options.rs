@@ -1,6 +1,7 @@
 //! The log's settings.
 
 use super::segment::LENGTH_UNIT;
+use crate::setters::setters;
 
 /// Settings of a [`Log`](super::Log). They may differ from one opening to the next.
 ///
@@ -30,21 +31,9 @@ impl Default for LogOptions {
     }
 }
 
+setters!(LogOptions { segment_bytes: u64, tail_bytes: usize });
+
 impl LogOptions {
-    /// Sets [`segment_bytes`](field@LogOptions::segment_bytes).
-    #[must_use]
-    pub fn segment_bytes(mut self, bytes: u64) -> LogOptions {
-        self.segment_bytes = bytes;
-        self
-    }
-
-    /// Sets [`tail_bytes`](field@LogOptions::tail_bytes).
-    #[must_use]
-    pub fn tail_bytes(mut self, bytes: usize) -> LogOptions {
-        self.tail_bytes = bytes;
-        self
-    }
-
     /// The length of a segment's file as used.
     pub(super) fn file_bytes(&self) -> u64 {
         self.segment_bytes.max(LENGTH_UNIT).next_multiple_of(LENGTH_UNIT)
