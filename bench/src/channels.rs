@@ -25,18 +25,19 @@ pub(crate) trait MessageSender: Send {
     fn send_many(&mut self, count: u64);
 }
 
+/// Gets the first sender of a channel.
+pub(crate) type OnSender<'a> = &'a mut dyn FnMut(Box<dyn MessageSender>);
+
+/// Gets each message; returns whether to go on.
+pub(crate) type OnMessage<'a> = &'a mut dyn FnMut(u64) -> bool;
+
 /// A channel, and its receiver's way of waiting.
 pub(crate) trait Channel: Sync {
     fn name(&self) -> &'static str;
 
     /// Makes a channel, passes its sender to `on_sender`, and passes each message to `on_message`
     /// until that returns `false`.
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    );
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>);
 }
 
 pub(crate) const ALL: &[&dyn Channel] = &[
@@ -87,12 +88,7 @@ impl Channel for Kodiak {
         "kodiak"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         match capacity {
             Capacity::Bounded(capacity) => {
                 run_in_loop(capacity, Duration::ZERO, on_sender, on_message)
@@ -110,12 +106,7 @@ impl Channel for KodiakSpinning {
         "kodiak spinning"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         match capacity {
             Capacity::Bounded(capacity) => run_in_loop(capacity, SPIN, on_sender, on_message),
             Capacity::Unbounded => run_unbounded(on_sender, on_message),
@@ -129,14 +120,14 @@ const SPIN: Duration = Duration::from_micros(50);
 fn run_in_loop(
     capacity: usize,
     spin: Duration,
-    on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-    on_message: &mut dyn FnMut(u64) -> bool,
+    on_sender: OnSender<'_>,
+    on_message: OnMessage<'_>,
 ) {
     use kodiak_reactor::{EventLoop, Handler};
 
-    struct OnMessage<'a>(&'a mut dyn FnMut(u64) -> bool);
+    struct MessageHandler<'a>(OnMessage<'a>);
 
-    impl Handler<(), u64> for OnMessage<'_> {
+    impl Handler<(), u64> for MessageHandler<'_> {
         fn notify(&mut self, event_loop: &mut EventLoop<(), u64>, message: u64) {
             if !(self.0)(message) {
                 event_loop.shutdown();
@@ -148,13 +139,10 @@ fn run_in_loop(
         EventLoop::builder().channel_capacity(capacity).spin(spin).build().expect("a loop");
     let sender = event_loop.channel();
     on_sender(boxed(move |message| sender.send(message).is_ok()));
-    event_loop.run(&mut OnMessage(on_message)).expect("the loop runs");
+    event_loop.run(&mut MessageHandler(on_message)).expect("the loop runs");
 }
 
-fn run_unbounded(
-    on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-    on_message: &mut dyn FnMut(u64) -> bool,
-) {
+fn run_unbounded(on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
     use kodiak_channel::{Notifier, unbounded};
     use kodiak_sys::{Events, Selector, Waker};
 
@@ -184,12 +172,7 @@ impl Channel for MioCrossbeam {
         "mio + crossbeam"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         let (sender, receiver) = match capacity {
             Capacity::Bounded(capacity) => crossbeam_channel::bounded(capacity),
             Capacity::Unbounded => crossbeam_channel::unbounded(),
@@ -213,12 +196,7 @@ impl Channel for MioStd {
         "mio + std"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         use std::sync::mpsc;
         match capacity {
             Capacity::Bounded(capacity) => {
@@ -252,7 +230,7 @@ impl Channel for MioStd {
 fn with_mio(
     on_sender: impl FnOnce(Arc<mio::Waker>),
     mut receive: impl FnMut() -> Option<u64>,
-    on_message: &mut dyn FnMut(u64) -> bool,
+    on_message: OnMessage<'_>,
 ) {
     let mut poll = mio::Poll::new().expect("a poll");
     // The receiver keeps the waker open: if the last sender's drop closed it, the last wake would
@@ -278,12 +256,7 @@ impl Channel for MioExtras {
         "mio-extras"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         use mio_06::{Events, Poll, PollOpt, Ready, Token};
         use mio_extras::channel::{channel, sync_channel};
 
@@ -321,12 +294,7 @@ impl Channel for Calloop {
         "calloop"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         use calloop::EventLoop;
         use calloop::channel::{Event, channel, sync_channel};
 
@@ -364,12 +332,7 @@ impl Channel for Tokio {
         "tokio"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         use tokio::sync::mpsc;
 
         let runtime =
@@ -400,12 +363,7 @@ impl Channel for Crossbeam {
         "bare crossbeam"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         let (sender, receiver) = match capacity {
             Capacity::Bounded(capacity) => crossbeam_channel::bounded(capacity),
             Capacity::Unbounded => crossbeam_channel::unbounded(),
@@ -422,12 +380,7 @@ impl Channel for Flume {
         "bare flume"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         let (sender, receiver) = match capacity {
             Capacity::Bounded(capacity) => flume::bounded(capacity),
             Capacity::Unbounded => flume::unbounded(),
@@ -444,12 +397,7 @@ impl Channel for Kanal {
         "bare kanal"
     }
 
-    fn receive(
-        &self,
-        capacity: Capacity,
-        on_sender: &mut dyn FnMut(Box<dyn MessageSender>),
-        on_message: &mut dyn FnMut(u64) -> bool,
-    ) {
+    fn receive(&self, capacity: Capacity, on_sender: OnSender<'_>, on_message: OnMessage<'_>) {
         let (sender, receiver) = match capacity {
             Capacity::Bounded(capacity) => kanal::bounded(capacity),
             Capacity::Unbounded => kanal::unbounded(),
