@@ -57,7 +57,7 @@ fn refused() -> Option<OwnedFd> {
 }
 
 #[test]
-fn a_refused_connection_is_never_pending() {
+fn a_refused_connection_is_never_in_progress() {
     let Some(client) = refused() else { return };
     let error = socket::connect_progress(client.as_fd()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -68,8 +68,8 @@ fn a_refused_connection_is_never_pending() {
 }
 
 #[test]
-fn an_unanswered_attempt_is_pending() {
-    // On Linux a listener whose queue is full drops further attempts: they stay pending for
+fn an_unanswered_attempt_is_in_progress() {
+    // On Linux a listener whose queue is full drops further attempts: they stay in progress for
     // minutes.
     if !cfg!(target_os = "linux") {
         return println!(

@@ -6,8 +6,8 @@
 //! attempt. So a wait with timeout zero is answered at once, and two waiting threads do not
 //! interrupt each other without end.
 
-use super::super::abi::{self, Filter, Kevent};
 use super::super::Attempt;
+use super::super::abi::{self, Filter, Kevent};
 use crate::fd::{check, read, write};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
