@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kodiak-bench: {error}");
+            eprintln!("kodiak-bench: {}", kodiak_raft::error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -60,7 +60,7 @@ impl Accept for UnixListener {
 ///             match self.acceptor.accept(event_loop, token) {
 ///                 Ok(Some((stream, _peer))) => self.clients.push(stream), // and register it
 ///                 Ok(None) => break,
-///                 Err(error) => eprintln!("{error}"),
+///                 Err(error) => eprintln!("{error:?}"), // with its cause
 ///             }
 ///         }
 ///         event_loop.shutdown();

@@ -56,8 +56,10 @@ impl<'a> ServerCost<'a> {
             let processor_nanos = (sys::processor_nanos(server.pid())? - before) as f64 / done;
             Ok(Cost { nanos, processor_nanos })
         });
-        let measured =
-            measured.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
+        let measured = measured.map_err(|error| {
+            let text = format!("{name}: {}", kodiak_raft::error_chain(&error));
+            io::Error::new(error.kind(), text)
+        })?;
         let column = |field: fn(&Cost) -> f64| -> Vec<Vec<f64>> {
             measured
                 .iter()
