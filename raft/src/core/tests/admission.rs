@@ -304,7 +304,7 @@ fn judge(kind: Kind, sender: Sender, role: Role, is_committed: bool) {
 }
 
 /// That a configuration which removed the sender is committed makes no difference here: such a node
-/// is not let in ([`node_that_was_removed`](crate::types::Configuration::has_removed)).
+/// is not let in ([`has_removed`](crate::types::Configuration::has_removed)).
 #[test]
 pub(super) fn each_message_counts_for_the_right_senders() {
     for kind in KINDS {
