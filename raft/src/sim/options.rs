@@ -52,7 +52,12 @@ impl Default for Options {
     }
 }
 
-setters!(Options { faulty_steps: u64, convergence_steps: u64, checks_disks: bool, mutant: Option<Mutant> });
+setters!(Options {
+    faulty_steps: u64,
+    convergence_steps: u64,
+    checks_disks: bool,
+    mutant: Option<Mutant>,
+});
 
 /// The plan of a run, which the seed decides before the first event.
 ///
