@@ -21,6 +21,7 @@ use super::segment_pool::SegmentPool;
 use super::snapshot::{self, FoundSnapshots, SnapshotHeader, SnapshotStore};
 use super::synced::{self, SyncedFile};
 use super::{Disk, Log, LogOptions, StorageError, next_segment, segment};
+use crate::error_chain::error_chain;
 use crate::types::{DiskId, HardState, Identity, Index, LogPosition, NodeId, Saved, TermTable};
 
 /// The recoverable part of a folder.
@@ -206,7 +207,7 @@ fn remove<D: Disk>(
     disk.remove(&name).map_err(|error| StorageError::io("remove", &name, &error))?;
     let what = match why {
         StorageError::Corrupt { offset, what, .. } => format!("byte {offset}: {what}"),
-        other => other.to_string(),
+        other => error_chain(other),
     };
     damaged.push(DamagedFile { file: name, what });
     Ok(())
@@ -296,5 +297,22 @@ fn snapshot_alone<D: Disk>(
         saved,
         loss: Some(DataLoss { last_kept: meta.index, last_known, damaged }),
         log: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::storage::test_disk::TestDisk;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_reported_with_the_cause() {
+        let (mut disk, mut damaged) = (TestDisk::default(), Vec::new());
+        disk.create("a", 0).unwrap();
+        let error = StorageError::io("read", "a", &io::Error::other("no medium"));
+        remove(&mut disk, "a".to_owned(), &error, &mut damaged).unwrap();
+        assert!(damaged[0].what.contains("no medium"), "{}", damaged[0].what);
     }
 }
