@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::types::{Index, Time};
 
-/// The commit index that is on the disk, and when a later one is written without a write.
+/// The commit index that was handed to the disk, and the deadline for a later one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct CommitMark {
     /// The greatest commit index handed to the disk in this life.

@@ -21,8 +21,8 @@
 //! it is the latest that a quorum reaches. The leader itself grants no vote while it leads.
 //!
 //! A lease ends when its leader steps down. A leader has none before it has committed an entry of
-//! its own term, nor after it has asked another node to campaign, nor while it is no voter. What a
-//! voter must_acknowledge a leader after a restart: `promise`.
+//! its own term, nor after it has asked another node to campaign, nor while it is no voter. What
+//! binds a voter after a restart: `promise`.
 
 use std::collections::VecDeque;
 use std::time::Duration;

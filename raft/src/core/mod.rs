@@ -728,9 +728,9 @@ impl Core {
     }
 }
 
-/// The number of this life's first question to a leader. Two lives of a node must not use the same
-/// numbers, or an answer to the earlier life would pass for one to the later: stale, so wrong. So
-/// the numbers start at a place that is drawn from the seed and both clocks.
+/// The number of this life's first read request to a leader. Two lives of a node must not use the
+/// same numbers, or an answer to the earlier life would pass for one to the later: stale, so wrong.
+/// So the numbers start at a place that is drawn from the seed and both clocks.
 fn first_read_request(config: &Config, now: Now) -> u64 {
     let mut draw = SplitMix64::new(config.seed ^ now.wall.0.rotate_left(32) ^ now.monotonic.0);
     draw.next() >> 1

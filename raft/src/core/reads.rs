@@ -142,9 +142,9 @@ impl Core {
         if self.leader != Some(from) {
             return;
         }
-        let Some(question) = self.read_requests.asked.remove(&request) else { return };
-        self.read_requests.waiting -= question.reads.len();
-        for id in question.reads {
+        let Some(answered) = self.read_requests.asked.remove(&request) else { return };
+        self.read_requests.waiting -= answered.reads.len();
+        for id in answered.reads {
             self.actions.push_back(match index {
                 Some(index) => Action::ReadReady { id, index },
                 None => Action::ReadFailed { id },
@@ -226,10 +226,10 @@ impl Core {
         }
         let (now, interval, from, term) =
             (self.now, self.config.heartbeat_interval, self.config.id, self.term);
-        for (&request, question) in &mut self.read_requests.asked {
-            if question.asked.after(interval) <= now {
-                question.asked = now;
-                let body = Body::RequestReadIndex { request, may_lease: question.may_lease };
+        for (&request, unanswered) in &mut self.read_requests.asked {
+            if unanswered.asked.after(interval) <= now {
+                unanswered.asked = now;
+                let body = Body::RequestReadIndex { request, may_lease: unanswered.may_lease };
                 self.actions.push_back(Action::Send(Message { from, to: leader, term, body }));
             }
         }
@@ -239,7 +239,7 @@ impl Core {
     pub(super) fn fail_reads(&mut self) {
         let ReadRequests { fresh, fresh_lease, asked, waiting, .. } = &mut self.read_requests;
         *waiting = 0;
-        let asked = mem::take(asked).into_values().flat_map(|question| question.reads);
+        let asked = mem::take(asked).into_values().flat_map(|unanswered| unanswered.reads);
         self.actions.extend(
             asked
                 .chain(fresh.drain(..))

@@ -11,7 +11,7 @@ use crate::types::{Index, Term, Write};
 pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 fn check_number(what: &str, value: u64) -> Result<(), String> {
-    if value <= NUMBER_MAX { Ok(()) } else { Err(format!("{value} is too great for a {what}")) }
+    if value <= NUMBER_MAX { Ok(()) } else { Err(format!("{value} is too great for {what}")) }
 }
 
 /// Refuses a segment header that is impossible whatever came before it.
@@ -27,10 +27,10 @@ pub(super) fn check_segment_header(segment_header: &SegmentHeader) -> Result<(),
         hard_state,
         ..
     } = segment_header;
-    check_number("segment's number", *segment)?;
-    check_number("last index", last_index.0)?;
-    check_number("count of openings", *life)?;
-    check_number("mark of what was forgotten", hard_state.forgot.map_or(0, |index| index.0))?;
+    check_number("a segment's number", *segment)?;
+    check_number("a last index", last_index.0)?;
+    check_number("a count of openings", *life)?;
+    check_number("a mark of what was forgotten", hard_state.forgot.map_or(0, |index| index.0))?;
     if *origin == 0 || origin > segment {
         return Err(format!(
             "segment {segment} cannot belong to a log that begins with segment {origin}"
@@ -56,9 +56,9 @@ pub(super) fn check_segment_header(segment_header: &SegmentHeader) -> Result<(),
 /// [`Contents::check`](super::contents::Contents::check) compares it with the log.
 pub(super) fn check_write(write: &Write) -> Result<(), String> {
     let last = write.entries.last().map_or(Index(0), |entry| entry.index);
-    check_number("entry's index", last.0)?;
-    check_number("truncation's index", write.truncate_from.map_or(0, |from| from.0))?;
-    check_number("commit index", write.commit.0)?;
+    check_number("an entry's index", last.0)?;
+    check_number("a truncation's index", write.truncate_from.map_or(0, |from| from.0))?;
+    check_number("a commit index", write.commit.0)?;
     let forgot = write.hard_state.and_then(|hard_state| hard_state.forgot);
-    check_number("mark of what was forgotten", forgot.map_or(0, |index| index.0))
+    check_number("a mark of what was forgotten", forgot.map_or(0, |index| index.0))
 }

@@ -113,8 +113,8 @@ impl Contents {
         self.terms.term_at(meta.index) == Some(meta.term)
     }
 
-    /// Lets an empty log continue after a snapshot; term and vote stay. Returns the segments, which
-    /// no longer belong to the log once a new one names itself the first.
+    /// Removes all entries and continues after a snapshot; term and vote stay. Returns the
+    /// segments, which no longer belong to the log once a new one names itself the first.
     pub(super) fn restart_after_snapshot(&mut self, meta: &SnapshotMeta) -> Vec<SegmentInfo> {
         self.terms = TermTable::after(meta.index, meta.term);
         // Everything that a snapshot includes is committed.

@@ -77,7 +77,7 @@ pub struct RecoveredCluster {
 /// Why no cluster was recovered. The old folder is unchanged, and there is no new one.
 ///
 /// The text does not repeat the error's cause: print both with
-/// [`node::error_chain`](crate::node::error_chain).
+/// [`error_chain`](crate::error_chain()).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DisasterRecoveryError {

@@ -11,7 +11,7 @@ use crate::types::Index;
 /// Why the log could not be opened, read or written.
 ///
 /// `Clone`, so that every later caller gets the first failure. The text does not repeat the cause:
-/// print both with [`node::error_chain`](crate::node::error_chain).
+/// print both with [`error_chain`](crate::error_chain()).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StorageError {

@@ -344,7 +344,7 @@ fn is_covered_by_snapshot<D: Disk>(
     last: &LoadedSegment,
     found: &FoundSnapshots,
 ) -> Result<bool, StorageError> {
-    let segment_header = match number == last.number {
+    let base = match number == last.number {
         true => last.segment_header.last_index,
         false => match LoadedSegment::load(disk, number) {
             Ok(segment) => segment.segment_header.last_index,
@@ -354,8 +354,7 @@ fn is_covered_by_snapshot<D: Disk>(
     };
     let snapshot = found.newest.as_ref().map_or(Index(0), |(header, _)| header.meta.index);
     let is_whole = !found.is_newest_damaged;
-    Ok((segment_header > Index(0) && segment_header <= snapshot && is_whole)
-        || planted(Mutant::BeginAfterDamage))
+    Ok((base > Index(0) && base <= snapshot && is_whole) || planted(Mutant::BeginAfterDamage))
 }
 
 /// Why the log cannot be replayed from some segment on.

@@ -366,11 +366,11 @@ fn get_body(
             report: get_report(from, version)?,
         },
         MessageKind::RequestReadIndex => Body::RequestReadIndex {
-            request: from.u64("a question's number")?,
+            request: from.u64("a request's number")?,
             may_lease: from.flag("word on leases")?,
         },
         MessageKind::ReadIndex => {
-            let request = from.u64("a question's number")?;
+            let request = from.u64("a request's number")?;
             let is_known = from.flag("answer to a read")?;
             let index = index(from, "a read index")?;
             Body::ReadIndex { request, index: is_known.then_some(index) }

@@ -15,7 +15,7 @@
 //!
 //! It asks for what it has applied, or what its own snapshot includes: then no snapshot on its disk
 //! is newer than the one that it gets. A leader of an older version does not understand the
-//! question.
+//! request.
 
 use crate::core::mutants::{Mutant, planted};
 use crate::core::snapshot_sender::SnapshotSender;

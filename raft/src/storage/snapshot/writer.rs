@@ -48,7 +48,7 @@ impl<F: DiskFile> SnapshotWriter<F> {
         let file =
             disk.create(&name, 0).map_err(|error| StorageError::io("create", &name, &error))?;
         let block = Vec::with_capacity(BLOCK_PREFIX_BYTES + BLOCK_BYTES);
-        let mut taking = SnapshotWriter {
+        let mut writer = SnapshotWriter {
             meta,
             source,
             file,
@@ -59,8 +59,8 @@ impl<F: DiskFile> SnapshotWriter<F> {
             content_bytes: 0,
             block,
         };
-        taking.write(&header)?;
-        Ok(taking)
+        writer.write(&header)?;
+        Ok(writer)
     }
 
     pub(in crate::storage) fn meta(&self) -> &SnapshotMeta {
