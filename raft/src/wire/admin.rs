@@ -26,7 +26,10 @@ use super::Version;
 pub(super) fn can_encode(version: Version, admin: &AdminRequest) -> bool {
     let needs_levels = |change: &MemberChange| matches!(change, MemberChange::EnableFeatures(_));
     version >= Version::V3
-        || !matches!(admin, AdminRequest::ChangeMembership(changes) if changes.iter().any(needs_levels))
+        || match admin {
+            AdminRequest::ChangeMembership(changes) => !changes.iter().any(needs_levels),
+            AdminRequest::TransferLeadership(_) => true,
+        }
 }
 
 pub(super) fn put(out: &mut BytesMut, admin: &AdminRequest, version: Version) {
