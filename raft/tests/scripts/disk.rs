@@ -70,7 +70,7 @@ impl Disk {
     }
 
     /// What a node finds when it starts.
-    pub(crate) fn saved(&self, initial: Configuration) -> Saved {
+    pub(crate) fn saved(&self, initial_configuration: Configuration) -> Saved {
         let base = self.base.0 as usize;
         let base_term = base.checked_sub(1).map_or(Term(0), |position| self.entries[position].term);
         let mut terms = TermTable::after(self.base, base_term);
@@ -84,7 +84,6 @@ impl Disk {
         };
         let configurations =
             tail.iter().filter(|entry| entry.index > included).filter_map(configuration).collect();
-        let initial_configuration = initial;
         Saved {
             hard_state,
             initial_configuration,

@@ -29,7 +29,7 @@ pub(crate) struct Failure {
     pub(crate) promise: &'static str,
     pub(crate) details: String,
     /// What led to it.
-    pub(crate) events: Vec<String>,
+    pub(crate) steps: Vec<String>,
     /// How much had been visited.
     pub(crate) extent: Extent,
 }
@@ -41,10 +41,10 @@ impl fmt::Display for Failure {
             "broken after {} states: {}: {}",
             self.extent.states, self.promise, self.details
         )?;
-        self.events
+        self.steps
             .iter()
             .enumerate()
-            .try_for_each(|(number, event)| writeln!(f, "{:>4}  {event}", number + 1))
+            .try_for_each(|(number, step)| writeln!(f, "{:>4}  {step}", number + 1))
     }
 }
 
@@ -53,14 +53,14 @@ const REPORT_INTERVAL: usize = 5_000_000;
 
 struct Frame {
     state: ClusterState,
-    events: Vec<Step>,
+    steps: Vec<Step>,
     next: usize,
 }
 
 impl Frame {
     fn new(state: ClusterState, scope: &Scope) -> Frame {
-        let events = state.events(scope);
-        Frame { state, events, next: 0 }
+        let steps = state.steps(scope);
+        Frame { state, steps, next: 0 }
     }
 }
 
@@ -75,18 +75,18 @@ pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure
     let mut extent = Extent { states: 1, ..Extent::default() };
     let mut stack = vec![Frame::new(initial, scope)];
     while let Some(frame) = stack.last_mut() {
-        let Some(&event) = frame.events.get(frame.next) else {
+        let Some(&step) = frame.steps.get(frame.next) else {
             stack.pop();
             continue;
         };
         frame.next += 1;
         extent.steps += 1;
-        let state = match step(&frame.state, event, scope) {
+        let state = match take_step(&frame.state, step, scope) {
             Ok(state) => state,
             Err((promise, details)) => {
-                let way = |frame: &Frame| describe(&frame.state, frame.events[frame.next - 1]);
-                let events = stack.iter().map(way).collect();
-                return Err(Box::new(Failure { promise, details, events, extent }));
+                let way = |frame: &Frame| describe(&frame.state, frame.steps[frame.next - 1]);
+                let steps = stack.iter().map(way).collect();
+                return Err(Box::new(Failure { promise, details, steps, extent }));
             }
         };
         if visited.insert(state.fingerprint()) {
@@ -109,18 +109,18 @@ pub(crate) fn explore(scope: &Scope, limit: usize) -> Result<Extent, Box<Failure
     Ok(Extent { is_exhausted: true, ..extent })
 }
 
-/// A step; the core's own assertions count as promises.
-fn step(state: &ClusterState, event: Step, scope: &Scope) -> Result<ClusterState, Violation> {
-    panic::catch_unwind(AssertUnwindSafe(|| state.after(event, scope))).unwrap_or_else(|panicked| {
+/// Takes a step; the core's own assertions count as promises.
+fn take_step(state: &ClusterState, step: Step, scope: &Scope) -> Result<ClusterState, Violation> {
+    panic::catch_unwind(AssertUnwindSafe(|| state.after(step, scope))).unwrap_or_else(|panicked| {
         let text = panicked.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panicked.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(("the core's own assertions", text.unwrap_or_default()))
     })
 }
 
-fn describe(state: &ClusterState, event: Step) -> String {
+fn describe(state: &ClusterState, step: Step) -> String {
     let mut read_requests = show::ReadRequests::default();
-    match event {
+    match step {
         Step::Deliver { place } => {
             format!("arrives {}", show::message(&state.wire[place].message, &mut read_requests))
         }

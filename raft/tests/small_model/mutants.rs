@@ -77,7 +77,7 @@ fn faults_are_found() {
                 continue;
             };
             let (states, seconds) = (failure.extent.states, begin.elapsed().as_secs_f64());
-            let (promise, way) = (failure.promise, failure.events.len());
+            let (promise, way) = (failure.promise, failure.steps.len());
             println!(
                 "{mutant:?}, promises {}: {states} states, {seconds:.1} s, {way} steps: \
                  {promise}: {words}",

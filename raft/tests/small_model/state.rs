@@ -189,7 +189,7 @@ impl ClusterState {
     }
 
     /// All that may happen in this state.
-    pub(crate) fn events(&self, scope: &Scope) -> Vec<Step> {
+    pub(crate) fn steps(&self, scope: &Scope) -> Vec<Step> {
         let is_copy = |place: usize| {
             place > 0 && self.wire[place - 1].fingerprint == self.wire[place].fingerprint
         };
@@ -199,14 +199,14 @@ impl ClusterState {
                 .map(|place| Step::Lose { place })
                 .collect();
         }
-        let mut events = Vec::new();
+        let mut steps = Vec::new();
         for place in 0..self.wire.len() {
             if (scope.order == Order::Any && is_copy(place)) || self.arrives_too_early(place) {
                 continue;
             }
-            events.push(Step::Deliver { place });
+            steps.push(Step::Deliver { place });
             if self.budget.duplicates > 0 {
-                events.push(Step::Repeat { place });
+                steps.push(Step::Repeat { place });
             }
         }
         // All nodes may be alike at first: that it is the first one that waits longest is a matter
@@ -214,40 +214,40 @@ impl ClusterState {
         let is_beginning = scope.is_symmetric() && self.budget == Budget::of(scope);
         for (position, node) in self.nodes.iter().enumerate() {
             if !node.writes.is_empty() {
-                events.push(Step::Written { node: position });
+                steps.push(Step::Written { node: position });
             }
             if node.core.is_leader() {
                 if node.core.poll_timeout().is_some_and(|deadline| deadline <= self.clock) {
-                    events.push(Step::Tick { node: position });
+                    steps.push(Step::Tick { node: position });
                 }
-                self.events_of_leader(position, scope, &mut events);
+                self.steps_of_leader(position, scope, &mut steps);
             } else if self.budget.elections > 0
                 && node.core.poll_timeout().is_some()
                 && self.unaware != Some(position)
                 && (position == 0 || !is_beginning)
             {
-                events.push(Step::Timeout { node: position });
+                steps.push(Step::Timeout { node: position });
             }
             if self.budget.crashes > 0 && self.unaware != Some(position) {
-                events.extend(
+                steps.extend(
                     (0..=node.writes.len()).map(|written| Step::Crash { node: position, written }),
                 );
             }
         }
-        events
+        steps
     }
 
     /// What a leader may be asked for; where it would refuse, nothing would happen.
-    fn events_of_leader(&self, position: usize, scope: &Scope, events: &mut Vec<Step>) {
+    fn steps_of_leader(&self, position: usize, scope: &Scope, steps: &mut Vec<Step>) {
         let would = |what: &dyn Fn(&mut Core) -> bool| what(&mut self.nodes[position].core.clone());
         let (now, id) = (self.now(), NodeId(position as u64 + 1));
         if self.budget.commands > 0 && self.nodes[position].core.transfer_target().is_none() {
-            events.push(Step::Propose { node: position });
+            steps.push(Step::Propose { node: position });
         }
         if self.budget.changes > 0 {
             let is_taken =
                 |place: &usize| would(&|core| core.change_membership(now, CHANGES[*place]).is_ok());
-            events.extend(
+            steps.extend(
                 (0..CHANGES.len())
                     .filter(is_taken)
                     .map(|place| Step::Change { node: position, place }),
@@ -263,13 +263,13 @@ impl ClusterState {
                 })
             };
             let nodes = (0..NODES).filter(|&place| has_more(place));
-            events.extend(nodes.map(|node| Step::Forget { node, leader: position }));
+            steps.extend(nodes.map(|node| Step::Forget { node, leader: position }));
         }
         if self.budget.transfers > 0 {
             let others = (1..=NODES as u64).map(NodeId).filter(|&to| to != id);
             let is_taken =
                 |to: &NodeId| would(&|core| core.transfer_leadership(now, Some(*to)).is_ok());
-            events.extend(others.filter(is_taken).map(|to| Step::Transfer { node: position, to }));
+            steps.extend(others.filter(is_taken).map(|to| Step::Transfer { node: position, to }));
         }
     }
 
@@ -303,16 +303,16 @@ impl ClusterState {
         asks && self.unaware == Some(message.to.0 as usize - 1)
     }
 
-    /// What is after `event`.
+    /// What is after `step`.
     ///
     /// # Errors
     /// If a promise is broken on the way.
-    pub(crate) fn after(&self, event: Step, scope: &Scope) -> Result<ClusterState, Violation> {
+    pub(crate) fn after(&self, step: Step, scope: &Scope) -> Result<ClusterState, Violation> {
         let mut state = self.clone();
-        let position = match event {
+        let position = match step {
             Step::Deliver { place } | Step::Repeat { place } => {
                 let message = self.wire[place].message.clone();
-                if let Step::Repeat { .. } = event {
+                if let Step::Repeat { .. } = step {
                     state.budget.duplicates -= 1;
                 } else {
                     state.take_off(place, scope.order);
@@ -386,7 +386,7 @@ impl ClusterState {
             }
         };
         state.carry_out(position, scope)?;
-        state.note_awareness(event, self);
+        state.note_awareness(step, self);
         state.node_fingerprints[position] = fingerprint(&*state.nodes[position]);
         state.drop_dead_messages();
         crate::promises::check(self, &mut state, position, scope)?;
@@ -448,7 +448,7 @@ impl ClusterState {
     }
 
     /// Takes note if the node that forgot has been informed by its leader, or holds the fence.
-    fn note_awareness(&mut self, event: Step, before: &ClusterState) {
+    fn note_awareness(&mut self, step: Step, before: &ClusterState) {
         let Some(node) = self.unaware else { return };
         let core = &self.nodes[node].core;
         let is_notice = |place: usize| {
@@ -457,7 +457,7 @@ impl ClusterState {
             is_for_it && matches!(message.body, Body::Forgot { .. })
         };
         let has_notice =
-            matches!(event, Step::Deliver { place } | Step::Repeat { place } if is_notice(place));
+            matches!(step, Step::Deliver { place } | Step::Repeat { place } if is_notice(place));
         let is_held = core.configuration_index() <= core.commit().min(core.durable());
         let is_fenced = is_held && !core.configuration().is_voter(core.id());
         if has_notice || is_fenced {
