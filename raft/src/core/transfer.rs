@@ -52,7 +52,7 @@ pub enum TransferError {
     },
     /// No other voter exists that could lead.
     #[error("there is no other voter; promote another member first")]
-    NobodyElse,
+    NoOtherVoter,
 }
 
 /// A transfer under way.
@@ -261,7 +261,7 @@ impl Core {
                 return Err(TransferError::NotVoter { node });
             }
             Some(node) => node,
-            None => self.successor().ok_or(TransferError::NobodyElse)?,
+            None => self.successor().ok_or(TransferError::NoOtherVoter)?,
         };
         self.begin_transfer(to);
         Ok(())

@@ -172,7 +172,7 @@ fn impossible_targets_are_refused_by_name() {
     );
     let mut alone = Network::new(1);
     alone.pass(Duration::ZERO);
-    assert_eq!(transfer(&mut alone, 1, None), Err(TransferError::NobodyElse));
+    assert_eq!(transfer(&mut alone, 1, None), Err(TransferError::NoOtherVoter));
 }
 
 #[test]
