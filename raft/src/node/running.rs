@@ -119,47 +119,7 @@ impl Drop for Running {
 
 /// Starts a node with a loop and a thread of its own.
 ///
-/// ```
-/// use std::io::{self, Cursor, Read};
-///
-/// use bytes::Bytes;
-/// use kodiak_raft::{
-///     node::{Options, start},
-///     replica::{Committed, MachineError, Query, StateMachine},
-///     types::NodeId,
-/// };
-///
-/// /// Keeps the last command.
-/// struct Last(Bytes);
-///
-/// impl StateMachine for Last {
-///     fn apply(&mut self, entry: &Committed<'_>) -> Result<Bytes, MachineError> {
-///         Ok(std::mem::replace(&mut self.0, Bytes::copy_from_slice(entry.command)))
-///     }
-///     fn query(&self, _query: &Query<'_>) -> Bytes {
-///         self.0.clone()
-///     }
-///     fn snapshot(&self) -> Box<dyn Read + Send> {
-///         Box::new(Cursor::new(self.0.clone())) // a reference to the same bytes
-///     }
-///     fn restore(&mut self, snapshot: &mut dyn Read) -> io::Result<()> {
-///         let mut bytes = Vec::new();
-///         snapshot.read_to_end(&mut bytes)?;
-///         self.0 = bytes.into();
-///         Ok(())
-///     }
-/// }
-///
-/// let folder = tempfile::tempdir()?;
-/// let options = Options::new(NodeId(1), folder.path(), "127.0.0.1:0".parse()?);
-/// let node = start(&options, Last(Bytes::new()))?; // a cluster of one: no peers
-/// let written = node.handle().write("hello")?;
-/// let read = node.handle().read("")?;
-/// assert_eq!(read.bytes, "hello");
-/// assert!(read.index >= written.index);
-/// node.stop()?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The front page of this [crate] has an example.
 ///
 /// # Errors
 /// See [`NodeError`].
