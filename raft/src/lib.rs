@@ -76,6 +76,7 @@ pub mod core;
 mod error_chain;
 #[cfg(feature = "node")]
 pub mod node;
+mod panic_message;
 pub mod replica;
 mod setters;
 #[cfg(any(test, feature = "sim"))]

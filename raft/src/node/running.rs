@@ -1,7 +1,6 @@
 //! A node with a loop and a thread of its own.
 
 use std::{
-    any::Any,
     net::{SocketAddr, TcpListener},
     thread::{Builder, JoinHandle},
 };
@@ -9,7 +8,7 @@ use std::{
 use kodiak_reactor::{EventLoop, Handler, ReadHint, Remote};
 
 use super::{Events, Handle, HandleError, Node, NodeError, Options, Token, error_chain};
-use crate::replica::StateMachine;
+use crate::{panic_message::panic_message, replica::StateMachine};
 
 /// The handler of a loop with nothing but a node.
 struct NodeHandler<S>(Node<S>);
@@ -97,16 +96,9 @@ impl Running {
         }
         match thread.join() {
             Ok(ended) => ended.map_err(StopError::Loop),
-            Err(panic) => Err(StopError::Panicked { message: panic_message(&*panic) }),
+            Err(panic) => Err(StopError::Panicked { message: panic_message(&*panic).to_owned() }),
         }
     }
-}
-
-/// The message of a panic. Its payload is a text, except after `panic_any`.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    text.unwrap_or("no message").to_owned()
 }
 
 impl Drop for Running {

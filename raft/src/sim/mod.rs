@@ -95,6 +95,7 @@ pub use fault_counters::FaultCounters;
 pub use mutant::{Mutant, mutants};
 pub use options::Options;
 
+use crate::panic_message::panic_message;
 use crate::types::Time;
 use checks::Violation;
 use trace::TraceDetail;
@@ -217,10 +218,8 @@ fn run_with_trace(
     let mut world = World::new(seed, options, detail);
     let verdict = catch_unwind(AssertUnwindSafe(|| drive(&mut world, seed, options)))
         .unwrap_or_else(|panic| {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            let message =
-                message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            Err(Violation { invariant: "nothing panics", details: message.to_owned() })
+            let details = panic_message(&*panic).to_owned();
+            Err(Violation { invariant: "nothing panics", details })
         });
     let step = world.steps;
     let verdict = verdict.map_err(|Violation { invariant, details }| {

@@ -1,6 +1,5 @@
 //! Failures of a state machine, as an operator reads them.
 
-use std::any::Any;
 use std::{fmt, io};
 
 use crate::error_chain::error_chain;
@@ -123,11 +122,4 @@ impl From<io::Error> for CallFailure {
     fn from(error: io::Error) -> CallFailure {
         CallFailure::from(error_chain(&error))
     }
-}
-
-/// The message of a panic.
-pub(super) fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no message)".to_owned())
 }

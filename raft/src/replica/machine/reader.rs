@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::panic_message;
 use crate::error_chain::error_chain;
+use crate::panic_message::panic_message;
 
 /// A state machine's reader, whose panics become errors and whose errors name it.
 pub(in crate::replica) struct MachineReader {

@@ -3,9 +3,10 @@
 use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::failure::{CallFailure, panic_message};
+use super::failure::CallFailure;
 use super::{MachineCallback, MachineDone, MachineFailure, MachineJob};
 use crate::core::mutants::{Mutant, planted};
+use crate::panic_message::panic_message;
 use crate::replica::{Answer, Committed, Query, Sessions, StateMachine, snapshot};
 use crate::types::{Digest, Entries, Index, Payload, SnapshotMeta, Stamp};
 
@@ -290,6 +291,6 @@ impl<R: Read> Read for WatchedReader<'_, R> {
 /// and `snapshot` take `&self`.
 fn catch_panic<T>(call: impl FnOnce() -> Result<T, CallFailure>) -> Result<T, CallFailure> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        Err(CallFailure { reason: panic_message(&*panic), has_panicked: true })
+        Err(CallFailure { reason: panic_message(&*panic).to_owned(), has_panicked: true })
     })
 }
