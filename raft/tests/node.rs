@@ -16,7 +16,7 @@ use kodiak_raft::{
     core::{ElectionTimeout, Lease, Role},
     node::{
         CallError, Handle, MachinePlacement, Node, NodeError, Options, Running, SessionError,
-        Status, Token, start,
+        Status, Token, error_chain, start,
     },
     replica::{
         Answer, Committed, Limits, MachineError, Outcome, Query, Refusal, Request, RequestId,
@@ -99,7 +99,7 @@ impl Cluster {
             match (1..=count).map(start_one).collect() {
                 Ok(nodes) => return Cluster { nodes, addresses, folder },
                 Err(NodeError::Listen { .. }) => {}
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{}", error_chain(&error)),
             }
         }
         panic!("no free ports in five attempts");
@@ -124,7 +124,7 @@ fn write_until_taken(handle: &Handle, command: &'static [u8]) -> Bytes {
         match handle.write(Bytes::from_static(command)) {
             Ok(answer) => return answer.bytes,
             Err(CallError::Refused(_)) => {}
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{error:?}"),
         }
     }
 }
@@ -455,7 +455,7 @@ fn read_until_answered(handle: &Handle) -> Bytes {
         match handle.read("") {
             Ok(answer) => return answer.bytes,
             Err(CallError::Refused(_)) => {}
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{error:?}"),
         }
     }
 }

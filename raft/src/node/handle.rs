@@ -7,7 +7,7 @@ use kodiak_channel::{SendError, Sender};
 
 use super::{AsyncHandle, Events, Session, SessionError, Status};
 use crate::{
-    replica::{AdminRequest, Answer, Outcome, Request},
+    replica::{AdminRequest, Answer, Doubt, Outcome, Refusal, Request},
     types::{Index, MemberChange, NodeId},
 };
 
@@ -63,6 +63,9 @@ pub enum HandleError {
 }
 
 /// Why a call has no answer.
+///
+/// The text does not repeat the error's cause: print both with
+/// [`error_chain`](super::error_chain).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
@@ -70,13 +73,16 @@ pub enum CallError {
     #[error(transparent)]
     NotSent(#[from] HandleError),
     /// The call had no effect, and will have none.
-    #[error("refused: {0}")]
-    Refused(crate::replica::Refusal),
+    #[error("the call was refused")]
+    Refused(#[source] Refusal),
     /// The call may or may not have an effect.
-    #[error("unknown: {0}")]
-    Unknown(crate::replica::Doubt),
+    #[error("the call's outcome is unknown")]
+    Unknown(#[source] Doubt),
     /// The node stopped before it answered: the call may or may not have had an effect.
-    #[error("unknown: the node stopped before it answered; it may or may not have been applied")]
+    #[error(
+        "the call's outcome is unknown: the node stopped before it answered; it may or may not \
+         have been applied"
+    )]
     StoppedMeanwhile,
     /// The request opened a session, which has no answer. The session ends unused.
     #[error("a session was opened, and has no answer: use Handle::open_session")]
@@ -171,8 +177,7 @@ impl Handle {
     /// configuration is committed and a joint one is left.
     ///
     /// # Errors
-    /// See [`Handle`]. [`Refusal::Declined`](crate::replica::Refusal::Declined) has the leader's
-    /// reason.
+    /// See [`Handle`]. [`Refusal::Declined`] has the leader's reason.
     pub fn change_membership(
         &self,
         changes: impl Into<Vec<MemberChange>>,
@@ -276,5 +281,21 @@ pub(super) fn answer_of(outcome: Outcome) -> Result<Answer, CallError> {
         Outcome::Opened(_) => Err(CallError::SessionOpened),
         Outcome::Refused(refusal) => Err(CallError::Refused(refusal)),
         Outcome::Unknown(doubt) => Err(CallError::Unknown(doubt)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::error_chain, *};
+
+    #[test]
+    fn the_chain_of_a_refused_call_names_the_reason_once() {
+        for (error, reason) in [
+            (CallError::Refused(Refusal::Removed), Refusal::Removed.to_string()),
+            (CallError::Unknown(Doubt::LinkBroken), Doubt::LinkBroken.to_string()),
+        ] {
+            assert!(!error.to_string().contains(&reason), "{error}");
+            assert_eq!(error_chain(&error), format!("{error}: {reason}"));
+        }
     }
 }

@@ -19,16 +19,19 @@ use crate::{
 const BACK_OFF_MAX: Duration = Duration::from_millis(50);
 
 /// Why a session has no answer.
+///
+/// The text does not repeat the error's cause: print both with
+/// [`error_chain`](super::error_chain).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
     /// The command was not applied, and will not be.
-    #[error("refused: {0}")]
-    Refused(Refusal),
+    #[error("the request was refused")]
+    Refused(#[source] Refusal),
     /// Time ran out, or the node stopped, while the command was on its way.
     #[error(
-        "unknown: the command may or may not have been applied; Session::retry finds out, through \
-         another node if need be"
+        "the command may or may not have been applied; Session::retry finds out, through another \
+         node if need be"
     )]
     Unknown,
     /// The session was not used for longer than its time to live, and has ended. Open another.

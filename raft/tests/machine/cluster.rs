@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use kodiak_raft::{
-    node::{CallError, Handle, NodeError, Options, Running, Status, start},
+    node::{CallError, Handle, NodeError, Options, Running, Status, error_chain, start},
     replica::{
         Committed, Limits, MachineDigest, MachineError, MachineFailure, Query, StateMachine,
     },
@@ -185,7 +185,7 @@ impl Cluster {
                     return cluster;
                 }
                 Err(NodeError::Listen { .. }) => {}
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{}", error_chain(&error)),
             }
         }
         panic!("no free ports in five attempts");
@@ -271,7 +271,7 @@ impl Cluster {
             match self.handle(id).write(command) {
                 Ok(_) => return,
                 Err(CallError::Refused(_)) => {}
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{error:?}"),
             }
         }
     }

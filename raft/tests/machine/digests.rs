@@ -20,7 +20,7 @@ fn write_once_at_least(cluster: &Cluster, id: u64, command: &'static [u8]) {
         match cluster.handle(id).write(command) {
             Ok(_) => return,
             Err(CallError::Refused(_) | CallError::Unknown(_)) => {}
-            Err(error) => panic!("{error}"),
+            Err(error) => panic!("{error:?}"),
         }
     }
 }
