@@ -1,4 +1,4 @@
-//! What a node remembers of its peers' data folders: refuses copies, finds lost writes.
+//! What a node remembers of its peers' data folders: rejects copies, finds lost writes.
 //!
 //! Each opening of a log increments a counter on its disk, and each start draws a nonce; together
 //! they name one *life* of the folder. A node remembers, for each disk, the latest life that it met
@@ -6,10 +6,10 @@
 //!
 //! | handshake | meaning | reaction |
 //! |---|---|---|
-//! | a lower count | an older copy of the folder | refused |
-//! | the same count, another nonce | a second copy of the folder that runs beside the first | refused |
+//! | a lower count | an older copy of the folder | rejected |
+//! | the same count, another nonce | a second copy of the folder that runs beside the first | rejected |
 //! | a higher count, less durable | the disk lost writes that it had acknowledged | accepted, not counted |
-//! | a count near the largest | a damaged folder | refused |
+//! | a count near the largest | a damaged folder | rejected |
 //!
 //! Two cases stay hidden from every peer: a copy of the present life that is met before the
 //! original, and a cluster in which all folders were put back together.
@@ -23,7 +23,7 @@ use crate::wire::Hello;
 /// No log is opened as often as this.
 const COUNT_MAX: u64 = u64::MAX / 2;
 
-/// Why a handshake is refused, and what an operator can do.
+/// Why a handshake is rejected, and what an operator can do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PeerRecordError {
     #[error("node {node} claims that its log was opened {count} times: its folder is damaged")]
@@ -74,7 +74,7 @@ impl PeerRecords {
     /// Compares an authenticated peer's hello with the record of its disk, and updates the record.
     ///
     /// # Errors
-    /// Why the peer is refused, and what to do.
+    /// Why the peer is rejected, and what to do.
     pub(crate) fn check_hello(&mut self, theirs: &Hello) -> Result<(), PeerRecordError> {
         let (id, life) = (theirs.node, theirs.life);
         let Some(position) = theirs.position.filter(|_| life.count > 0) else { return Ok(()) };
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_copy_of_a_folder_is_refused() {
+    fn an_older_copy_of_a_folder_is_rejected() {
         let mut records = PeerRecords::default();
         records.check_hello(&hello(5, 50, 100)).unwrap();
         let error = records.check_hello(&hello(4, 40, 90)).unwrap_err().to_string();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_near_the_largest_is_refused() {
+    fn a_count_near_the_largest_is_rejected() {
         assert!(
             PeerRecords::default()
                 .check_hello(&hello(u64::MAX - 1, 1, 1))

@@ -66,7 +66,7 @@ pub enum WireError {
         limit: usize,
     },
     /// The other side does not let this one in.
-    #[error("turned away: {reason}")]
+    #[error("rejected: {reason}")]
     Refused {
         /// Why, and what to do, as the other side states it.
         reason: String,

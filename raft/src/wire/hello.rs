@@ -38,7 +38,7 @@ const HAS_FORGOTTEN: u8 = 2;
 /// A node's description of itself for its peers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hello {
-    /// Its cluster. Others are turned away.
+    /// Its cluster. Others are rejected.
     pub cluster: ClusterId,
     /// Its group.
     pub group: GroupId,

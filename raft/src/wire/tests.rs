@@ -366,7 +366,7 @@ fn refused_nodes_receive_the_reason() {
             assert_eq!(decode_hello(&mut BytesMut::from(&refusal[..end])), Ok(None));
         }
         let told = decode_hello(&mut refusal).unwrap_err();
-        assert!(told.to_string().starts_with(&format!("turned away: {}", &reason[..20])), "{told}");
+        assert!(told.to_string().starts_with(&format!("rejected: {}", &reason[..20])), "{told}");
         let WireError::Refused { is_removed: read, removed_at, .. } = told else { unreachable!() };
         assert_eq!((read, removed_at), (is_removed, Some(Index(9))));
     }
