@@ -102,6 +102,8 @@ mod machine;
 mod machine_digest;
 mod message;
 mod outcome;
+// Only drivers that shake hands use it.
+#[cfg(any(test, feature = "node", feature = "sim"))]
 pub(crate) mod peer_records;
 mod reads;
 #[expect(clippy::module_inception, reason = "the type for which the module is named")]
