@@ -1,5 +1,7 @@
-//! A replicated counter, with nothing but the public API: three nodes in one process, on ports that
-//! the kernel chooses, written to through futures while another thread watches who leads.
+//! A replicated counter: three nodes in one process, on ports that the kernel chooses.
+//!
+//! The program writes with futures, while another thread prints each change of leader. It uses only
+//! the public API.
 //!
 //! `cargo run --release -p kodiak-raft --example counter`
 #![forbid(unsafe_code)]
@@ -74,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     other => break other?,
                 }
             };
-            // Linearizable: it includes what was written above, through whatever node it is asked.
+            // Linearizable: through any node, it includes the writes above.
             let read = node.read("").await?;
             Ok::<_, CallError>((read.bytes, read.index))
         })?;
@@ -108,7 +110,7 @@ fn start_three(folder: &Path) -> Result<Vec<Running>, Box<dyn Error>> {
     Ok(nodes)
 }
 
-/// The smallest executor there is: any other does as well.
+/// The smallest possible executor. Any other works, too.
 fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {

@@ -1,12 +1,14 @@
-//! How long one read takes, by its kind and by whom is asked: three nodes in this process, on
-//! loopback, one read at a time.
+//! The latency of one read, by its kind and by the node that is asked.
+//!
+//! Three nodes in this process, on loopback, one read at a time.
 //!
 //! ```text
 //! cargo run --release -p kodiak-raft --example read_latency
 //! ```
 //!
-//! 2026-11-25, two cores of an AMD EPYC (KVM guest), Linux 6.18, medians: a leader's read by a
-//! majority's word 78 µs, by its lease 34 µs, stale 34 µs; a follower's 104 µs, 59 µs, 34 µs.
+//! 2026-11-25, two cores of an AMD EPYC (KVM guest), Linux 6.18, medians: a read of the leader
+//! confirmed by a majority 78 µs, by its lease 34 µs, stale 34 µs; of a follower 104 µs, 59 µs,
+//! 34 µs.
 
 use std::error::Error;
 use std::io::{self, Cursor, Read};
@@ -67,7 +69,7 @@ fn cluster(folder: &std::path::Path) -> Result<Vec<Running>, Box<dyn Error>> {
     (0..addresses.len()).map(node).collect()
 }
 
-/// The median and the 99th of a hundred.
+/// The median and the 99th percentile.
 fn measure(
     read: impl Fn() -> Result<Answer, CallError>,
 ) -> Result<(Duration, Duration), CallError> {
@@ -91,8 +93,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, place) in [("leader", leader), ("follower", follower)] {
         let handle: &Handle = nodes[place].handle();
         let kinds: [(&str, &Ask<'_>); 3] = [
-            ("a majority's word", &|| handle.read("")),
-            ("the leader's lease", &|| handle.lease_read("")),
+            ("confirmed by a majority", &|| handle.read("")),
+            ("confirmed by a lease", &|| handle.lease_read("")),
             ("stale", &|| handle.stale_read("")),
         ];
         for (kind, read) in kinds {

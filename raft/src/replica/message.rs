@@ -37,7 +37,7 @@ pub enum Request {
     /// It contacts no other node and does not wait. Until the node restarts, its answers never go
     /// back to an earlier index.
     StaleRead(Bytes),
-    /// Opens a session; its name is returned as [`Outcome::Opened`].
+    /// Opens a session; its id is returned as [`Outcome::Opened`].
     ///
     /// A session expires when it is not used for its time to live. If the outcome is unknown, an
     /// unused session may stay open until then.

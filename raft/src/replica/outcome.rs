@@ -11,7 +11,7 @@ use crate::types::{Index, NodeId, SessionId};
 pub enum Outcome {
     /// The request was carried out: a command is committed and applied, a query is answered.
     Answer(Answer),
-    /// A session was opened, with this name.
+    /// A session was opened, with this id.
     Opened(SessionId),
     /// The request had no effect and never will: it is safe to repeat.
     Refused(Refusal),

@@ -10,7 +10,7 @@
 //!   original in turn, or any disk at any moment. Raft promises nothing then. The other checks are
 //!   suspended, and one replaces them: no loss is silent. When the faults stop, each acknowledged
 //!   write is present, or some node has reported what happened. Silent losses are allowed where no
-//!   remaining node could have known (`README.md`, "What stays unprotected"), and are counted.
+//!   remaining node could have known (`raft/README.md`, "A disk that forgets"), and are counted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
